@@ -1,0 +1,144 @@
+#include "core/options.h"
+
+namespace pf2lora {
+namespace {
+
+class Lister : public OptionVisitor {
+ public:
+  std::vector<OptionEntry> entries;
+
+  void group(std::string_view title) override { group_ = title; }
+  void option(std::string_view name, bool& field, std::string_view help) override {
+    add(name, &field, help, anything());
+  }
+  void option(std::string_view name, int64_t& field, std::string_view help, const Constraint& c) override {
+    add(name, &field, help, c);
+  }
+  void option(std::string_view name, double& field, std::string_view help, const Constraint& c) override {
+    add(name, &field, help, c);
+  }
+  void option(std::string_view name, std::string& field, std::string_view help,
+              const Constraint& c) override {
+    add(name, &field, help, c);
+  }
+  void option(std::string_view name, std::vector<std::string>& field, std::string_view help,
+              const Constraint& c) override {
+    add(name, &field, help, c);
+  }
+
+ private:
+  void add(std::string_view name, auto* field, std::string_view help, const Constraint& c) {
+    entries.push_back({group_, std::string(name), std::string(help), c, field});
+  }
+
+  std::string group_;
+};
+
+}  // namespace
+
+std::vector<OptionEntry> list_options(OptionSet& options) {
+  Lister lister;
+  options.visit(lister);
+  return std::move(lister.entries);
+}
+
+std::vector<OptionValue> list_values(OptionSet& options) {
+  std::vector<OptionValue> values;
+  for (const OptionEntry& entry : list_options(options)) {
+    OptionValue value{entry.name, {}};
+    std::visit([&](const auto* field) { value.value = *field; }, entry.field);
+    values.push_back(std::move(value));
+  }
+  return values;
+}
+
+void Options::visit(OptionVisitor& v) {
+  v.group("run");
+  v.option("output", output, "directory of this run's files; made once every input was checked", anything());
+  v.option("seed", seed, "seed of every random draw", at_least(0));
+  v.option("rounds", rounds, "communication rounds", at_least(0));
+  v.option("resume", resume, "go on from the checkpoint in the output directory");
+  v.option("overwrite", overwrite, "replace an output directory that exists");
+  v.option("max-hours", max_hours, "checkpoint and exit 85 before this many hours have passed; 0: no limit",
+           at_least(0));
+  v.option("checkpoint-every", checkpoint_every, "rounds between checkpoints; 0: only when stopped",
+           at_least(0));
+  v.option("threads", threads, "threads of a rank", between(1, 1024));
+  v.option("device", device, "where the model runs", one_of({"cpu"}));
+  v.option("progress", progress, "bar in a terminal, lines in a log; auto tells which",
+           one_of({"auto", "bar", "lines", "off"}));
+  v.option("dry-run", dry_run, "check everything, print placement, memory and bytes a round, train nothing");
+
+  v.group("problem");
+  v.option("problem", problem, "what is learned: text, or the synthetic matrices",
+           one_of({"transformer", "matrix"}));
+  v.option("model", model, "directory with config.json and model.safetensors", anything());
+  v.option("data", data, "dataset.h5 made by jobs/prepare.py", anything());
+  v.option("pooling", pooling, "what the head reads: the raw [CLS] state, the file's pooler, the mean",
+           one_of({"cls", "pooler", "mean"}));
+  v.option("precision", precision, "arithmetic; auto: fp32, and fp64 for the matrix problem",
+           one_of({"auto", "fp32", "fp64"}));
+  v.option("backend", backend, "implementation of loss, gradient and tangent", one_of({"reference"}));
+  v.option("prefix-cache", prefix_cache,
+           "MiB a rank for the frozen states under the lowest adapter; 0: none kept", at_least(0));
+  v.option("matrix-rows", matrix_rows, "rows of the matrix problem's targets", at_least(1));
+  v.option("matrix-columns", matrix_columns, "columns of the matrix problem's targets", at_least(1));
+  v.option("matrix-common-values", matrix_common_values, "singular values that all targets share",
+           anything());
+  v.option("matrix-client-values", matrix_client_values,
+           "further singular values by client, clients apart by ';'; repeated when there are more clients",
+           anything());
+
+  v.group("federation");
+  v.option("clients", clients, "clients, held-out ones included", between(1, 524288));
+  v.option("clients-per-round", clients_per_round, "clients drawn in a round; 0: all", at_least(0));
+  v.option("lockstep", lockstep, "clients of a group that train as one batch", between(1, 4096));
+  v.option("held-out-clients", held_out_clients, "clients that never train, the last ones", at_least(0));
+  v.option("partition", partition, "how examples are shared out (--list)",
+           one_of({"dirichlet", "label-sort", "iid", "pooled"}));
+  v.option("dirichlet-alpha", dirichlet_alpha, "concentration of the Dirichlet partition",
+           between(1e-3, 1e3));
+  v.option("label-sort", label_sort, "heterogeneity of the label-sort partition", between(0, 1));
+  v.option("examples-per-client", examples_per_client, "training examples of a client; 0: all are shared out",
+           at_least(0));
+  v.option("test-examples-per-client", test_examples_per_client,
+           "test examples of a client; 0: all are shared out", at_least(0));
+  v.option("validation-share", validation_share, "share of a client's training examples set aside",
+           between(0, 0.9));
+  v.option("min-examples", min_examples, "fewest training examples of a client", at_least(1));
+
+  v.group("adapters");
+  v.option("rank", rank, "rank r of the common adapter", at_least(1));
+  v.option("client-rank", client_rank, "rank r~ of a client's own adapter; 0: none", at_least(0));
+  v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank", positive());
+  v.option("targets", targets, "adapted matrices of a layer",
+           one_of({"query", "key", "value", "attention-output", "intermediate", "output"}));
+  v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0", anything());
+  v.option("head", head, "who owns the classification head", one_of({"common", "personal"}));
+
+  v.group("training");
+  v.option("algorithm", algorithm, "method (--list)", anything());
+  v.option("optimizer", optimizer, "rule of the common parameters", one_of({"adamw", "sgd"}));
+  v.option("optimizer-state", optimizer_state,
+           "moments across rounds: keep each client's own, average into one, reset",
+           one_of({"keep", "average", "reset"}));
+  v.option("schedule", schedule, "learning rates over the rounds", one_of({"constant", "cosine"}));
+  v.option("warmup", warmup, "share of the rounds in which the learning rates rise from 0", between(0, 1));
+  v.option("clip", clip, "largest norm of a client's gradient; 0: none", at_least(0));
+  v.option("local-steps", local_steps, "local steps of a client in a round", at_least(1));
+  v.option("batch-size", batch_size, "examples of a client in a batch", at_least(1));
+  v.option("learning-rate", learning_rate, "rate of the common parameters", positive());
+  v.option("client-learning-rate", client_learning_rate, "rate of a client's own parameters", positive());
+  v.option("weight-decay", weight_decay, "decoupled weight decay of the common parameters", at_least(0));
+
+  v.group("recording");
+  v.option("evaluate-every", evaluate_every, "rounds between evaluations; 0: only the last", at_least(0));
+  v.option("spectra-every", spectra_every, "rounds between spectra; 0: only the last", at_least(0));
+  v.option(
+      "adaptation-steps", adaptation_steps,
+      "local steps on a throw-away copy after which clients are also evaluated, such as 5,10; none; auto: "
+      "local-steps for a method without a personal part",
+      anything());
+}
+
+}  // namespace pf2lora

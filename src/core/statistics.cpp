@@ -1,0 +1,61 @@
+#include "core/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+namespace pf2lora {
+namespace {
+
+double mean_of(std::span<const double> values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+void require_same_length(std::span<const double> a, std::span<const double> b) {
+  if (a.size() != b.size()) throw std::invalid_argument("scores and their partners differ in length");
+}
+
+}  // namespace
+
+Spread spread(std::span<const double> scores) {
+  std::vector<double> sorted;
+  std::ranges::copy_if(scores, std::back_inserter(sorted), [](double score) { return !std::isnan(score); });
+  if (sorted.empty()) return {};
+  std::ranges::sort(sorted);
+  const std::span<const double> all(sorted);
+  const std::size_t tenth = (all.size() + 9) / 10;  // ceil(N / 10) in integers, so at least 1
+  Spread result;
+  result.count = static_cast<int64_t>(all.size());
+  result.mean = mean_of(all);
+  double squares = 0;
+  for (const double score : all) squares += (score - result.mean) * (score - result.mean);
+  result.standard_deviation = std::sqrt(squares / static_cast<double>(all.size()));
+  result.worst_decile = mean_of(all.first(tenth));
+  result.best_decile = mean_of(all.last(tenth));
+  result.minimum = all.front();
+  result.maximum = all.back();
+  return result;
+}
+
+double weighted_mean(std::span<const double> scores, std::span<const double> weights) {
+  require_same_length(scores, weights);
+  double sum = 0, total = 0;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (std::isnan(scores[i])) continue;
+    sum += weights[i] * scores[i];
+    total += weights[i];
+  }
+  return total == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / total;
+}
+
+int64_t count_below(std::span<const double> scores, std::span<const double> reference) {
+  require_same_length(scores, reference);
+  int64_t below = 0;
+  for (std::size_t i = 0; i < scores.size(); ++i) below += scores[i] < reference[i] ? 1 : 0;
+  return below;
+}
+
+}  // namespace pf2lora
