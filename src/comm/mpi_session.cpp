@@ -1,0 +1,66 @@
+#include "comm/mpi_calls.h"
+
+namespace pf2lora {
+namespace {
+
+std::string processor_name() {
+  char name[MPI_MAX_PROCESSOR_NAME];
+  int length = 0;
+  check_mpi(MPI_Get_processor_name(name, &length), "MPI_Get_processor_name");
+  return std::string(name, static_cast<size_t>(length));
+}
+
+void start_mpi() {
+  int started = 0;
+  check_mpi(MPI_Initialized(&started), "MPI_Initialized");
+  if (started) throw Error(ExitCode::internal_error, "MPI was started twice in one process");
+  int provided = MPI_THREAD_SINGLE;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_FUNNELED)
+    throw Error(ExitCode::internal_error, "this MPI library allows no threads (" + mpi_library_version() +
+                                              "); use one that was built with MPI_THREAD_FUNNELED or better");
+}
+
+}  // namespace
+
+Communicator::State::~State() {
+  int finished = 1;
+  MPI_Finalized(&finished);
+  if (!finished && comm != MPI_COMM_NULL) MPI_Comm_free(&comm);
+}
+
+MpiSession::MpiSession() : communicator_(nullptr) {
+  start_mpi();
+  auto state = std::make_shared<Communicator::State>();
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &state->comm), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_set_errhandler(state->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(state->comm, &state->rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(state->comm, &state->size), "MPI_Comm_size");
+
+  MPI_Comm machine = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(state->comm, MPI_COMM_TYPE_SHARED, state->rank, MPI_INFO_NULL, &machine),
+            "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_rank(machine, &state->local_rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(machine, &state->local_size), "MPI_Comm_size");
+  check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
+
+  communicator_.state_ = state;
+  state->hosts = communicator_.all_gather(processor_name());
+}
+
+MpiSession::~MpiSession() {
+  communicator_.state_.reset();
+  MPI_Finalize();
+}
+
+std::string mpi_library_version() {
+  char version[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  check_mpi(MPI_Get_library_version(version, &length), "MPI_Get_library_version");
+  std::string text(version, static_cast<size_t>(length));
+  text.resize(std::min(text.find_first_of(",\n"), text.size()));
+  std::replace(text.begin(), text.end(), '\t', ' ');
+  return text;
+}
+
+}  // namespace pf2lora
