@@ -1,0 +1,185 @@
+#include "io/dataset_file.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "io/hdf5_file.h"
+
+namespace pf2lora {
+namespace {
+
+constexpr const char* kFormat = "pf2lora-dataset";
+constexpr int64_t kFormatVersion = 1;
+
+// Failures of one dataset file.
+class Complaint {
+ public:
+  explicit Complaint(std::string path) : path_(std::move(path)) {}
+
+  InputError file(const std::string& what) const {
+    return InputError("dataset '" + path_ + "': " + what + "; prepare the file again with jobs/prepare.py");
+  }
+  InputError row(int64_t example, const std::string& what) const {
+    return file("example " + std::to_string(example) + ": " + what);
+  }
+
+ private:
+  std::string path_;
+};
+
+// A dataset of one axis; `wanted` is its required length, or -1.
+template <class T>
+std::vector<T> read_column(const Hdf5File& file, const Complaint& complaint, const std::string& name,
+                           int64_t wanted) {
+  if (!file.exists(name)) throw complaint.file("has no dataset '" + name + "'");
+  const Shape shape = file.shape(name);
+  if (shape.size() != 1) {
+    throw complaint.file("'" + name + "' has " + std::to_string(shape.size()) + " axes instead of one");
+  }
+  if (wanted >= 0 && shape[0] != wanted) {
+    throw complaint.file("'" + name + "' has " + std::to_string(shape[0]) + " entries instead of " +
+                         std::to_string(wanted));
+  }
+  if (!file.holds<T>(name)) throw complaint.file("'" + name + "' is stored as another type than it must be");
+  return file.read<T>(name);
+}
+
+template <class T>
+T read_attribute(const Hdf5File& file, const Complaint& complaint, const std::string& name) {
+  if (!file.has_attribute("/", name)) throw complaint.file("has no attribute '" + name + "'");
+  try {
+    return file.attribute<T>("/", name);
+  } catch (const InputError&) {
+    throw complaint.file("attribute '" + name + "' is not " +
+                         (std::is_same_v<T, int64_t> ? "an integer" : "a text"));
+  }
+}
+
+Hdf5File open_dataset_file(const std::string& path) {
+  try {
+    return Hdf5File::open(path);
+  } catch (const InputError& error) {
+    throw InputError("dataset " + std::string(error.what()) + ", or prepare it with jobs/prepare.py");
+  }
+}
+
+int64_t positive_attribute(const Hdf5File& file, const Complaint& complaint, const std::string& name) {
+  const auto value = read_attribute<int64_t>(file, complaint, name);
+  if (value <= 0)
+    throw complaint.file("attribute '" + name + "' is " + std::to_string(value) + ", not positive");
+  return value;
+}
+
+void check_format(const Hdf5File& file, const Complaint& complaint) {
+  const auto format = read_attribute<std::string>(file, complaint, "format");
+  if (format != kFormat) {
+    throw complaint.file("attribute 'format' is '" + format + "' instead of '" + kFormat + "'");
+  }
+  const auto version = read_attribute<int64_t>(file, complaint, "format_version");
+  if (version != kFormatVersion) {
+    throw complaint.file("attribute 'format_version' is " + std::to_string(version) +
+                         ", but this program reads " + std::to_string(kFormatVersion));
+  }
+}
+
+void check_sha256(const Complaint& complaint, const std::string& name, const std::string& value) {
+  if (value.size() != 64 || value.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    throw complaint.file("attribute '" + name + "' is '" + value +
+                         "', not a SHA-256 of 64 hexadecimal digits");
+  }
+}
+
+void check_offsets(const TokenDataset& data, const Complaint& complaint) {
+  if (data.offsets.front() != 0) {
+    throw complaint.row(0, "starts at token " + std::to_string(data.offsets.front()) + " instead of 0");
+  }
+  const auto total = static_cast<int64_t>(data.tokens.size());
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const int64_t begin = data.offsets[static_cast<size_t>(i)],
+                  end = data.offsets[static_cast<size_t>(i) + 1];
+    if (end < begin) {
+      throw complaint.row(
+          i, "ends at token " + std::to_string(end) + ", before its start " + std::to_string(begin));
+    }
+    if (end > total) {
+      throw complaint.row(
+          i, "ends at token " + std::to_string(end) + ", but there are " + std::to_string(total));
+    }
+    if (end == begin) throw complaint.row(i, "is empty (0 tokens)");
+    if (end - begin > data.max_length) {
+      throw complaint.row(i, "has " + std::to_string(end - begin) + " tokens, more than max_length " +
+                                 std::to_string(data.max_length));
+    }
+  }
+  if (data.offsets.back() != total) {
+    throw complaint.row(data.size() - 1, "ends at token " + std::to_string(data.offsets.back()) +
+                                             ", but there are " + std::to_string(total));
+  }
+}
+
+void check_rows(const TokenDataset& data, const Complaint& complaint) {
+  const auto outside = [](int64_t value, int64_t end) { return value < 0 || value >= end; };
+  const auto classes = static_cast<int64_t>(data.class_names.size());
+  const auto clients = static_cast<int64_t>(data.client_names.size());
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const auto row = static_cast<size_t>(i);
+    for (const int32_t token : data.example(i)) {
+      if (outside(token, data.vocabulary_size)) {
+        throw complaint.row(i, "token " + std::to_string(token) + " is outside the vocabulary of " +
+                                   std::to_string(data.vocabulary_size));
+      }
+    }
+    if (outside(data.labels[row], classes)) {
+      throw complaint.row(i, "label " + std::to_string(data.labels[row]) + " is outside the " +
+                                 std::to_string(classes) + " classes");
+    }
+    if (outside(data.split[row], 3)) {
+      throw complaint.row(
+          i, "split " + std::to_string(data.split[row]) + " is none of 0 (train), 1 (validation), 2 (test)");
+    }
+    if (!data.client.empty() && outside(data.client[row], clients)) {
+      throw complaint.row(i, "client " + std::to_string(data.client[row]) + " is outside the " +
+                                 std::to_string(clients) + " client names");
+    }
+  }
+}
+
+}  // namespace
+
+TokenDataset read_dataset(const std::string& path) {
+  const Complaint complaint(path);
+  const Hdf5File file = open_dataset_file(path);
+  check_format(file, complaint);
+
+  TokenDataset data;
+  data.name = read_attribute<std::string>(file, complaint, "name");
+  data.tokenizer = read_attribute<std::string>(file, complaint, "tokenizer");
+  data.tokenizer_sha256 = read_attribute<std::string>(file, complaint, "tokenizer_sha256");
+  data.source = read_attribute<std::string>(file, complaint, "source");
+  data.licence = read_attribute<std::string>(file, complaint, "licence");
+  data.sha256 = read_attribute<std::string>(file, complaint, "input_sha256");
+  data.vocabulary_size = positive_attribute(file, complaint, "vocabulary_size");
+  data.max_length = positive_attribute(file, complaint, "max_length");
+  check_sha256(complaint, "tokenizer_sha256", data.tokenizer_sha256);
+  check_sha256(complaint, "input_sha256", data.sha256);
+
+  data.labels = read_column<int32_t>(file, complaint, "labels", -1);
+  if (data.labels.empty()) throw complaint.file("holds no examples");
+  data.offsets = read_column<int64_t>(file, complaint, "offsets", data.size() + 1);
+  data.split = read_column<int8_t>(file, complaint, "split", data.size());
+  data.tokens = read_column<int32_t>(file, complaint, "tokens", -1);
+  data.class_names = read_column<std::string>(file, complaint, "class_name", -1);
+  if (data.class_names.empty()) throw complaint.file("names no classes");
+  if (file.exists("client") != file.exists("client_name")) {
+    throw complaint.file("has only one of the datasets 'client' and 'client_name'");
+  }
+  if (file.exists("client")) {
+    data.client = read_column<int32_t>(file, complaint, "client", data.size());
+    data.client_names = read_column<std::string>(file, complaint, "client_name", -1);
+  }
+  check_offsets(data, complaint);
+  check_rows(data, complaint);
+  return data;
+}
+
+}  // namespace pf2lora

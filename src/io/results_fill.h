@@ -1,0 +1,19 @@
+// Private to src/io: what stands in results.h5 where nothing was recorded.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+namespace pf2lora {
+
+// NaN; for integers the default fill values of netCDF (NC_FILL_INT64, NC_FILL_INT); no text.
+template <class T>
+T fill_value() {
+  if constexpr (std::is_floating_point_v<T>) return std::numeric_limits<T>::quiet_NaN();
+  if constexpr (std::is_same_v<T, int64_t>) return -9223372036854775806;
+  if constexpr (std::is_same_v<T, int32_t>) return -2147483647;
+  if constexpr (std::is_same_v<T, std::string>) return {};
+}
+
+}  // namespace pf2lora
