@@ -1,0 +1,68 @@
+// Which client holds which examples. No example is shared, and a client's test set has the class proportions
+// of its training set: under label skew most of a personal model's gain is its client's label prior, so a
+// test set with another prior would measure something else.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/options.h"
+
+namespace pf2lora {
+
+// The columns of a dataset that a partition looks at, one entry a row. split: 0 train, 1 validation, 2 test.
+struct Examples {
+  std::span<const int32_t> labels;
+  std::span<const int8_t> split;
+  int64_t classes = 0;
+};
+
+// Dataset rows, ascending.
+struct ClientExamples {
+  std::vector<int64_t> train;
+  std::vector<int64_t> validation;
+  std::vector<int64_t> test;
+};
+
+// `notes` are sentences for the log: what could not be given exactly as asked, in numbers.
+struct Partition {
+  std::vector<ClientExamples> clients;
+  std::vector<std::string> notes;
+};
+
+// Shares out the examples as --partition and the options around it say; a function of the options and the
+// examples alone, the same on every rank.
+//
+// Test sets: with --test-examples-per-client that many each; otherwise, for a client that holds a part of the
+// training rows, the same part of the test rows, or an equal share with --examples-per-client. Proportions
+// are those of the client's training rows up to rounding and kProportionTolerance (apportion.h); a client
+// whose classes have too few test rows gets a smaller set and a note says so. When both numbers are given,
+// training rows of a class count only as far as its test rows can follow, so that both can be met. One client
+// alone
+// (--clients 1) without --test-examples-per-client holds all test rows.
+// Validation sets: --validation-share of the client's own training rows, by class. The dataset's own
+// validation rows are shared out like test rows when that share is 0, and left out otherwise.
+//
+// Throws OptionError for what other options would cure (more clients than examples, a client below
+// --min-examples, which counts training rows without validation rows), InputError for unusable columns or a
+// dataset without training or test rows.
+Partition make_partition(const Examples& examples, const Options& options);
+
+// Examples of each class among `rows`: [classes].
+std::vector<int64_t> class_counts(std::span<const int64_t> rows, std::span<const int32_t> labels,
+                                  int64_t classes);
+
+// Accuracy on the test set of always answering the most frequent training class (the lowest of equals); NaN
+// without test examples.
+double majority_class_accuracy(std::span<const int64_t> train_counts, std::span<const int64_t> test_counts);
+
+// A row of the table behind --list.
+struct PartitionName {
+  std::string_view name;
+  std::string_view description;
+};
+std::vector<PartitionName> partition_names();
+
+}  // namespace pf2lora

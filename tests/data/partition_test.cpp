@@ -1,0 +1,242 @@
+#include "data/partition.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "partition_fixture.h"
+
+namespace pf2lora {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+
+TEST(Partition, KeepsItsPromisesForEverySeedAlphaAndSize) {
+  int made = 0;
+  for (const Dataset* data : {&balanced(), &skewed(), &two_classes()})
+    for (const std::string name : {"dirichlet", "label-sort", "iid"})
+      for (const double heterogeneity : {1e-3, 1e-2, 0.1, 1.0, 30.0, 1e3})
+        for (const auto& [examples, tests] :
+             std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {100, 0}, {100, 20}})
+          for (int64_t seed = 0; seed < 12; ++seed) {
+            Options options = options_for(name, 7);
+            options.seed = seed;
+            options.dirichlet_alpha = heterogeneity;
+            options.label_sort = std::min(heterogeneity, 1.0);
+            options.examples_per_client = examples;
+            options.test_examples_per_client = tests;
+            const std::string what = name + " " + std::to_string(heterogeneity) + " examples " +
+                                     std::to_string(examples) + "/" + std::to_string(tests) + " seed " +
+                                     std::to_string(seed) + " classes " + std::to_string(data->classes);
+            try {
+              check(*data, options, make_partition(data->examples(), options), what);
+              ++made;
+            } catch (const OptionError& error) {
+              // Only where every training row is shared out by a tiny alpha can a client be left without any.
+              EXPECT_TRUE(name == "dirichlet" && examples == 0 && heterogeneity < 1) << what << error.what();
+              EXPECT_THAT(error.what(), HasSubstr("--examples-per-client"));
+            }
+          }
+  EXPECT_GT(made, 1700);
+}
+
+TEST(Partition, IsAFunctionOfSeedAndOptionsAlone) {
+  for (const std::string name : {"dirichlet", "label-sort", "iid"}) {
+    Options options = options_for(name, 5);
+    options.examples_per_client = 60;
+    const Partition a = make_partition(skewed().examples(), options);
+    const Partition b = make_partition(skewed().examples(), options);
+    options.seed = 2;
+    const Partition c = make_partition(skewed().examples(), options);
+    bool differs = false;
+    for (int k = 0; k < 5; ++k) {
+      EXPECT_EQ(a.clients[k].train, b.clients[k].train);
+      EXPECT_EQ(a.clients[k].test, b.clients[k].test);
+      differs = differs || a.clients[k].train != c.clients[k].train;
+    }
+    EXPECT_EQ(a.notes, b.notes);
+    EXPECT_TRUE(differs) << name;
+  }
+}
+
+TEST(Partition, SharesOutEveryTrainingRowAndNearlyEveryTestRowWithoutSizes) {
+  for (const std::string name : {"dirichlet", "label-sort", "iid"})
+    for (int64_t seed = 0; seed < 20; ++seed) {
+      Options options = options_for(name, 6);
+      options.seed = seed;
+      options.dirichlet_alpha = 0.5;
+      const Partition partition = make_partition(balanced().examples(), options);
+      int64_t train = 0;
+      int64_t test = 0;
+      for (const ClientExamples& client : partition.clients) {
+        train += size(client.train);
+        test += size(client.test);
+        const double share = static_cast<double>(client.train.size()) / 2400;
+        EXPECT_NEAR(static_cast<double>(client.test.size()), share * 1200, 4);
+      }
+      EXPECT_EQ(train, 2400);
+      EXPECT_GE(test, 1200 - 4 * 6);
+    }
+}
+
+TEST(Partition, MeetsBothSizesExactlyWhenBothAreGiven) {
+  for (int64_t seed = 0; seed < 40; ++seed) {
+    Options options = options_for("dirichlet", 6);
+    options.seed = seed;
+    options.examples_per_client = 150;
+    options.test_examples_per_client = 60;
+    const Partition partition = make_partition(skewed().examples(), options);
+    for (const ClientExamples& client : partition.clients) {
+      EXPECT_EQ(size(client.train), 150);
+      EXPECT_EQ(size(client.test), 60);
+      EXPECT_LE(distance(skewed(), client.train, client.test),
+                0.5 * static_cast<double>(classes_held(skewed(), client.train)) / 60);
+    }
+  }
+}
+
+// The test pool is 10% class 0, the training sets 50%: the client's prior counts, not the pool's.
+TEST(Partition, TestSetsFollowTheClientWhereTheTestPoolHasOtherProportions) {
+  const Dataset data({1000, 1000}, {100, 900});
+  for (const int64_t examples : {0, 200}) {
+    Options options = options_for("iid", 4);
+    options.examples_per_client = examples;
+    const Partition partition = make_partition(data.examples(), options);
+    for (const ClientExamples& client : partition.clients) {
+      EXPECT_NEAR(size(client.test), 50, 4);
+      EXPECT_LE(distance(data, client.train, client.test), kProportionTolerance + 2.0 / 50);
+    }
+    EXPECT_THAT(partition.notes, Contains(HasSubstr("test sets smaller than their share")));
+  }
+}
+
+TEST(Partition, LeavesClassesWithoutTestRowsOutOfTheTestProportionsAndSaysSo) {
+  const Dataset data({100, 300, 100}, {100, 100, 0});
+  const Partition partition = make_partition(data.examples(), options_for("iid", 2));
+  EXPECT_THAT(partition.notes, Contains(HasSubstr("100 training examples are of classes without test rows")));
+  for (const ClientExamples& client : partition.clients) {
+    const auto counts = class_counts(client.test, data.labels, 3);
+    EXPECT_NEAR(static_cast<double>(counts[0]) / static_cast<double>(client.test.size()), 0.25, 0.03);
+  }
+}
+
+TEST(ValidationRows, AreTakenFromTheClientsTrainingRowsByClass) {
+  for (int64_t seed = 0; seed < 20; ++seed)
+    for (const double share : {0.1, 0.25, 0.9}) {
+      Options options = options_for("dirichlet", 5);
+      options.seed = seed;
+      options.dirichlet_alpha = 0.5;
+      options.examples_per_client = 200;
+      const Partition whole = make_partition(skewed().examples(), options);
+      options.validation_share = share;
+      const Partition partition = make_partition(skewed().examples(), options);
+      check(skewed(), options, partition, "share " + std::to_string(share));
+      for (int k = 0; k < 5; ++k) {
+        const ClientExamples& client = partition.clients[k];
+        EXPECT_EQ(size(client.validation), std::llround(share * 200));
+        std::vector<int64_t> both;
+        std::merge(client.train.begin(), client.train.end(), client.validation.begin(),
+                   client.validation.end(), std::back_inserter(both));
+        EXPECT_EQ(both, whole.clients[k].train);  // the same client, split further
+        EXPECT_EQ(client.test, whole.clients[k].test);
+        const auto all = class_counts(both, skewed().labels, 6);
+        const auto held = class_counts(client.validation, skewed().labels, 6);
+        for (int c = 0; c < 6; ++c)
+          EXPECT_LT(std::abs(static_cast<double>(held[c]) - share * static_cast<double>(all[c])), 1);
+      }
+    }
+}
+
+TEST(ValidationRows, OfTheDatasetAreSharedOutOnlyWithoutAValidationShare) {
+  Options options = options_for("iid", 5);
+  const Partition shared = make_partition(two_classes().examples(), options);
+  for (const ClientExamples& client : shared.clients) {
+    EXPECT_NEAR(size(client.validation), 38, 3);
+    for (const int64_t row : client.validation) EXPECT_EQ(two_classes().split[row], 1);
+  }
+  options.validation_share = 0.2;
+  const Partition own = make_partition(two_classes().examples(), options);
+  for (const ClientExamples& client : own.clients)
+    for (const int64_t row : client.validation) EXPECT_EQ(two_classes().split[row], 0);
+  EXPECT_THAT(own.notes, Contains(HasSubstr("190 validation rows are left out")));
+}
+
+TEST(PartitionErrors, NameTheOptionsToChange) {
+  const Dataset data({20, 20}, {10, 10});
+  Options options = options_for("iid", 50);
+  EXPECT_THAT(message_of(data, options), AllOf(HasSubstr("--clients 50"), HasSubstr("40 training examples")));
+  options.clients = 30;
+  EXPECT_THAT(message_of(data, options), AllOf(HasSubstr("--clients 30"), HasSubstr("20 test examples")));
+  options.clients = 4;
+  options.min_examples = 11;
+  EXPECT_THAT(message_of(data, options), AllOf(HasSubstr("--min-examples 11"), HasSubstr("--clients 4")));
+  options.examples_per_client = 5;
+  EXPECT_THAT(message_of(data, options),
+              AllOf(HasSubstr("--examples-per-client 5"), HasSubstr("--min-examples 11")));
+  options.min_examples = 1;
+  options.examples_per_client = 11;
+  EXPECT_THAT(message_of(data, options),
+              AllOf(HasSubstr("--examples-per-client 11"), HasSubstr("at most 10")));
+  options.examples_per_client = std::numeric_limits<int64_t>::max();
+  EXPECT_THAT(message_of(data, options), HasSubstr("at most 10"));
+  options.examples_per_client = 10;
+  options.test_examples_per_client = 6;
+  EXPECT_THAT(message_of(data, options),
+              AllOf(HasSubstr("--test-examples-per-client 6"), HasSubstr("at most 5")));
+  options.test_examples_per_client = 0;
+  options.min_examples = 10;
+  options.validation_share = 0.5;
+  EXPECT_THAT(message_of(data, options),
+              AllOf(HasSubstr("--min-examples 10"), HasSubstr("--validation-share")));
+  options.partition = "dirichlect";
+  EXPECT_THAT(message_of(data, options), AllOf(HasSubstr("dirichlect"), HasSubstr("label-sort")));
+}
+
+TEST(PartitionErrors, RefuseTestSizesThatNoProportionsCanMeet) {
+  const Dataset data({100, 10}, {1, 99});  // 2 x 25 training rows in all: at least 40 of class 0
+  Options options = options_for("dirichlet", 2);
+  options.examples_per_client = 25;
+  options.test_examples_per_client = 25;
+  EXPECT_THAT(message_of(data, options), HasSubstr("--test-examples-per-client 25"));
+}
+
+TEST(PartitionErrors, RefuseUnusableColumns) {
+  const Options options = options_for("iid", 1);
+  EXPECT_THROW(make_partition(Dataset({5, 5}, {0, 0}).examples(), options), InputError);
+  EXPECT_THROW(make_partition(Dataset({0, 0}, {5, 5}).examples(), options), InputError);
+  Dataset data({5, 5}, {5, 5});
+  data.labels[3] = 2;
+  EXPECT_THROW(make_partition(data.examples(), options), InputError);
+  data.labels[3] = -1;
+  EXPECT_THROW(make_partition(data.examples(), options), InputError);
+  data.labels[3] = 1;
+  data.split[3] = 3;
+  EXPECT_THROW(make_partition(data.examples(), options), InputError);
+  data.split.pop_back();
+  EXPECT_THROW(make_partition(data.examples(), options), InputError);
+}
+
+TEST(PartitionNames, AreTheOnesThatCanBeMade) {
+  std::vector<std::string> names;
+  for (const PartitionName& row : partition_names()) {
+    names.emplace_back(row.name);
+    EXPECT_FALSE(row.description.empty());
+    EXPECT_NO_THROW(make_partition(balanced().examples(), options_for(names.back(), 1)));
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"dirichlet", "label-sort", "iid", "pooled"}));
+}
+
+TEST(MajorityClassAccuracy, IsThePartOfTheTestSetInTheMostFrequentTrainingClass) {
+  using Counts = std::vector<int64_t>;
+  EXPECT_DOUBLE_EQ(majority_class_accuracy(Counts{3, 5, 2}, Counts{6, 3, 1}), 0.3);
+  EXPECT_DOUBLE_EQ(majority_class_accuracy(Counts{5, 5, 2}, Counts{6, 3, 1}), 0.6);
+  EXPECT_TRUE(std::isnan(majority_class_accuracy(Counts{3, 5}, Counts{0, 0})));
+}
+
+}  // namespace
+}  // namespace pf2lora
