@@ -1,0 +1,57 @@
+#include "model/packed_index.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace pf2lora {
+
+PackedIndex index_batch(const Batch& batch, const torch::TensorOptions& options) {
+  const auto integers = torch::dtype(torch::kInt64);
+  const int64_t clients = int64_t(batch.clients.size());
+  const int64_t tokens = int64_t(batch.tokens.size());
+  PackedIndex index;
+  index.examples = int64_t(batch.examples.size());
+  for (int64_t i = 0; i < index.examples; ++i)
+    index.longest = std::max(index.longest, batch.token_offsets[i + 1] - batch.token_offsets[i]);
+
+  index.tokens = torch::empty({tokens}, integers);
+  index.positions = torch::empty({tokens}, integers);
+  index.padded = torch::empty({tokens}, integers);
+  index.example = torch::empty({tokens}, integers);
+  index.first = torch::empty({index.examples}, integers);
+  index.labels = torch::empty({index.examples}, integers);
+  auto mask =
+      torch::full({index.examples, index.longest}, -std::numeric_limits<double>::infinity(), torch::kFloat64);
+  auto share = torch::zeros({clients, index.examples}, torch::kFloat64);
+
+  for (int64_t i = 0; i < index.examples; ++i) {
+    const int64_t begin = batch.token_offsets[i], end = batch.token_offsets[i + 1];
+    index.first.data_ptr<int64_t>()[i] = begin;
+    index.labels.data_ptr<int64_t>()[i] = batch.labels[i];
+    for (int64_t t = begin; t < end; ++t) {
+      index.tokens.data_ptr<int64_t>()[t] = batch.tokens[t];
+      index.positions.data_ptr<int64_t>()[t] = t - begin;
+      index.padded.data_ptr<int64_t>()[t] = i * index.longest + t - begin;
+      index.example.data_ptr<int64_t>()[t] = i;
+    }
+    std::fill_n(mask.data_ptr<double>() + i * index.longest, end - begin, 0.0);
+  }
+  for (int64_t g = 0; g < clients; ++g) {
+    const int64_t begin = batch.client_offsets[g], end = batch.client_offsets[g + 1];
+    index.client_examples.push_back(end - begin);
+    index.client_tokens.push_back(batch.token_offsets[end] - batch.token_offsets[begin]);
+    std::fill_n(share.data_ptr<double>() + g * index.examples + begin, end - begin,
+                1.0 / double(end - begin));
+  }
+
+  index.mask = mask.to(options).view({index.examples, 1, 1, index.longest});
+  index.share = share.to(options);
+  for (auto* tensor :
+       {&index.tokens, &index.positions, &index.padded, &index.example, &index.first, &index.labels})
+    *tensor = tensor->to(options.device());
+  return index;
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,20 @@
+#include "model/problem.h"
+
+#include "core/error.h"
+#include "model/matrix_problem.h"
+#include "model/text_problem.h"
+
+namespace pf2lora {
+
+std::unique_ptr<Problem> make_problem(const Options& options, TrainingPool pool) {
+  if (options.problem == "transformer") return std::make_unique<TextProblem>(options, pool);
+  if (pool == TrainingPool::all_as_one)
+    throw OptionError("--algorithm " + options.algorithm +
+                      " pools examples, and the matrix problem has none; choose another algorithm or "
+                      "--problem transformer");
+  if (options.precision == "fp32")
+    throw OptionError("--precision fp32 is not offered for --problem matrix; leave it at auto or fp64");
+  return std::make_unique<MatrixProblem>(options);
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,55 @@
+// What is to be learned: a frozen model together with what every client holds.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/options.h"
+#include "core/random.h"
+#include "data/batch.h"
+#include "data/partition.h"
+#include "io/dataset_file.h"
+#include "model/model.h"
+
+namespace pf2lora {
+
+class Problem {
+ public:
+  virtual ~Problem() = default;
+  virtual const Model& model() const = 0;
+  // The scale of an adapter of that rank: lora-alpha / rank, or 1 in the matrix problem.
+  virtual double scale(int64_t rank) const = 0;
+
+  // The clients' keyed batches of one local step. Slot 0 moves the common parameters in every method.
+  virtual Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round,
+                               int64_t step, int64_t slot) const = 0;
+  // A client's test examples, cut into batches in a fixed way; empty where it has none.
+  virtual std::vector<Batch> test_batches(int64_t client) const = 0;
+
+  // Training examples that a client holds, and its mean tokens a local step (what placement goes by).
+  virtual int64_t train_examples(int64_t client) const = 0;
+  virtual double work(int64_t client) const = 0;
+
+  // Empty for the matrix problem.
+  virtual const std::vector<std::string>& class_names() const = 0;
+  virtual const Partition& partition() const = 0;
+  // Examples of each class among dataset rows: [classes].
+  virtual std::vector<int64_t> class_counts(std::span<const int64_t> rows) const = 0;
+  // Bytes of all cached states under the lowest adapter, if nothing limits them.
+  virtual int64_t prefix_bytes() const = 0;
+  // ||W*_k||_F and rank(W*_k) in the matrix problem, 0 elsewhere.
+  virtual double target_norm(int64_t client) const = 0;
+  virtual int64_t target_rank(int64_t client) const = 0;
+
+  // Facts for the record: sha256 of data and model, tokenizer, source, licence.
+  virtual std::vector<std::pair<std::string, std::string>> provenance() const = 0;
+};
+
+// Whose batches training draws: each client's own examples, or, as client 0, the examples of all together.
+enum class TrainingPool { by_client, all_as_one };
+
+// Reads and checks everything that the options name. Throws InputError or OptionError.
+std::unique_ptr<Problem> make_problem(const Options& options, TrainingPool pool);
+
+}  // namespace pf2lora

@@ -1,0 +1,67 @@
+// The reference implementation of a BERT-family encoder with a classification head: LibTorch operations and
+// autograd, on packed batches, in float32 or double. Dropout is off: the frozen model is a fixed function.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "model/encoder_weights.h"
+#include "model/model.h"
+#include "model/packed_index.h"
+#include "model/prefix_cache.h"
+
+namespace pf2lora {
+
+enum class Pooling { cls, pooler, mean };
+
+class ReferenceEncoder final : public Model {
+ public:
+  // `sites` in the order of encoder_sites. The frozen states under the lowest site are kept within
+  // `prefix_cache_bytes`.
+  ReferenceEncoder(EncoderWeights weights, std::vector<Site> sites, Pooling pooling, int64_t classes,
+                   int64_t prefix_cache_bytes);
+
+  const std::vector<Site>& sites() const override { return sites_; }
+  std::optional<HeadShape> head() const override { return HeadShape{classes_, weights_.config.hidden}; }
+  torch::TensorOptions options() const override { return weights_.words.options(); }
+  int64_t frozen_parameters() const override { return weights_.parameters(); }
+  // Bytes that the cached states of one token take; 0 where nothing is cached.
+  int64_t prefix_bytes_per_token() const;
+
+  Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
+  Gradient gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;
+  AdapterSet tangent(GradientPass& pass, const AdapterSet& direction) const override;
+
+  // Scores of the classes [N, classes] before the softmax.
+  torch::Tensor logits(const Batch& batch, const AdapterSet& adapters) const;
+
+ private:
+  // What the lowest adapted layer starts from: its input and the frozen part of its projections.
+  struct Entry {
+    torch::Tensor hidden;             // [T, hidden]
+    torch::Tensor query, key, value;  // [T, hidden]; undefined where they are computed in place
+  };
+  struct LayerSites {  // indices into sites_, -1 where not adapted
+    int query = -1, key = -1, value = -1, attention_output = -1, intermediate = -1, output = -1;
+  };
+
+  torch::Tensor embed(const PackedIndex& index) const;
+  Entry entry(const Batch& batch, const PackedIndex& index) const;
+  torch::Tensor example_prefix(const Batch& batch, int64_t example) const;
+  torch::Tensor block(int64_t layer, const Entry& in, const PackedIndex& index,
+                      const AdapterSet* adapters) const;
+  torch::Tensor attend(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                       const PackedIndex& index, bool first_only) const;
+  torch::Tensor activate(const torch::Tensor& x) const;
+  torch::Tensor logits(const Batch& batch, const PackedIndex& index, const AdapterSet& adapters) const;
+  bool reads_first_token_only(int64_t layer) const;
+
+  EncoderWeights weights_;
+  std::vector<Site> sites_;
+  std::vector<LayerSites> layer_sites_;
+  Pooling pooling_;
+  int64_t classes_;
+  int64_t lowest_layer_;  // with an adapter
+  mutable PrefixCache cache_;
+};
+
+}  // namespace pf2lora

@@ -1,0 +1,116 @@
+#include "model/text_problem.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/option_values.h"
+#include "core/sha256.h"
+#include "data/sampler.h"
+#include "io/dataset_file.h"
+
+namespace pf2lora {
+namespace {
+
+constexpr int64_t kTestBatchTokens = 2048;  // of an evaluation batch, about
+
+Pooling pooling(const std::string& name) {
+  return name == "cls" ? Pooling::cls : name == "pooler" ? Pooling::pooler : Pooling::mean;
+}
+
+void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Options& options) {
+  if (dataset.vocabulary_size > config.vocabulary)
+    throw InputError(options.data + " was tokenised for a vocabulary of " +
+                     std::to_string(dataset.vocabulary_size) + ", but " + options.model + " has " +
+                     std::to_string(config.vocabulary) + "; prepare it again with jobs/prepare.py --model " +
+                     options.model);
+  for (int64_t i = 0; i < dataset.size(); ++i)
+    if (const int64_t length = dataset.offsets[size_t(i) + 1] - dataset.offsets[size_t(i)];
+        length > config.positions)
+      throw InputError("row " + std::to_string(i) + " of " + options.data + " has " + std::to_string(length) +
+                       " tokens, but " + options.model + " has " + std::to_string(config.positions) +
+                       " positions; prepare it again with --max-length " + std::to_string(config.positions));
+}
+
+}  // namespace
+
+TextProblem::TextProblem(const Options& options, TrainingPool pool)
+    : options_(options), dataset_(read_dataset(options.data)) {
+  const ModelConfig config = read_model_config(options.model);
+  check_fits(dataset_, config, options);
+  partition_ =
+      make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size())}, options);
+  if (pool == TrainingPool::all_as_one) {
+    for (int64_t k = 0; k < options.clients - options.held_out_clients; ++k) {
+      const auto& rows = partition_.clients[size_t(k)].train;
+      pooled_rows_.insert(pooled_rows_.end(), rows.begin(), rows.end());
+    }
+    std::sort(pooled_rows_.begin(), pooled_rows_.end());
+  }
+  const auto type = torch::dtype(options.precision == "fp64" ? torch::kFloat64 : torch::kFloat32);
+  const Pooling pooled = pooling(options.pooling);
+  model_ = std::make_unique<ReferenceEncoder>(
+      read_encoder_weights(options.model, config, pooled == Pooling::pooler, type),
+      encoder_sites(config, options.targets, parse_adapted_layers(options.adapted_layers, config.layers)),
+      pooled, int64_t(dataset_.class_names.size()), options.prefix_cache << 20);
+}
+
+const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
+  return pooled_rows_.empty() ? partition_.clients[size_t(client)].train : pooled_rows_;
+}
+
+Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round,
+                                  int64_t step, int64_t slot) const {
+  std::vector<std::vector<int64_t>> rows;
+  for (int64_t client : clients)
+    rows.push_back(draw_batch(uint64_t(options_.seed), purpose, client, round, step, slot,
+                              training_rows(client), options_.batch_size));
+  return pack(clients, rows, dataset_.tokens, dataset_.offsets, dataset_.labels);
+}
+
+std::vector<Batch> TextProblem::test_batches(int64_t client) const {
+  std::vector<int64_t> rows = partition_.clients[size_t(client)].test;
+  const auto length = [&](int64_t row) {
+    return dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
+  };
+  std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return length(a) < length(b); });
+  std::vector<Batch> batches;
+  for (size_t begin = 0; begin < rows.size();) {
+    size_t end = begin;
+    for (int64_t tokens = 0; end < rows.size() && (end == begin || tokens < kTestBatchTokens); ++end)
+      tokens += length(rows[end]);
+    batches.push_back(pack(std::vector<int64_t>{client},
+                           {{rows.begin() + int64_t(begin), rows.begin() + int64_t(end)}}, dataset_.tokens,
+                           dataset_.offsets, dataset_.labels));
+    begin = end;
+  }
+  return batches;
+}
+
+int64_t TextProblem::prefix_bytes() const {
+  int64_t tokens = 0;
+  for (const ClientExamples& client : partition_.clients)
+    for (const auto* rows : {&client.train, &client.test})
+      for (int64_t row : *rows) tokens += dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
+  return tokens * model_->prefix_bytes_per_token();
+}
+
+double TextProblem::work(int64_t client) const {
+  const auto& rows = training_rows(client);
+  double tokens = 0;
+  for (int64_t row : rows)
+    tokens += double(dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)]);
+  const double batch = double(std::min<int64_t>(options_.batch_size, int64_t(rows.size())));
+  return rows.empty() ? 0 : tokens / double(rows.size()) * batch;
+}
+
+std::vector<std::pair<std::string, std::string>> TextProblem::provenance() const {
+  return {{"data_name", dataset_.name},
+          {"data_source", dataset_.source},
+          {"data_licence", dataset_.licence},
+          {"data_input_sha256", dataset_.sha256},
+          {"data_tokenizer", dataset_.tokenizer},
+          {"data_sha256", sha256_of_file(options_.data)},
+          {"model_sha256", sha256_of_file(options_.model + "/model.safetensors")}};
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,39 @@
+// Text classification: a frozen encoder, a tokenised dataset and its partition over clients.
+#pragma once
+#include "model/problem.h"
+#include "model/reference_encoder.h"
+
+namespace pf2lora {
+
+class TextProblem final : public Problem {
+ public:
+  TextProblem(const Options& options, TrainingPool pool);
+
+  const Model& model() const override { return *model_; }
+  double scale(int64_t rank) const override { return options_.lora_alpha / double(rank); }
+  Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round, int64_t step,
+                       int64_t slot) const override;
+  std::vector<Batch> test_batches(int64_t client) const override;
+  int64_t train_examples(int64_t client) const override { return int64_t(training_rows(client).size()); }
+  double work(int64_t client) const override;
+  const std::vector<std::string>& class_names() const override { return dataset_.class_names; }
+  const Partition& partition() const override { return partition_; }
+  std::vector<int64_t> class_counts(std::span<const int64_t> rows) const override {
+    return pf2lora::class_counts(rows, dataset_.labels, int64_t(dataset_.class_names.size()));
+  }
+  int64_t prefix_bytes() const override;
+  double target_norm(int64_t) const override { return 0; }
+  int64_t target_rank(int64_t) const override { return 0; }
+  std::vector<std::pair<std::string, std::string>> provenance() const override;
+
+ private:
+  const std::vector<int64_t>& training_rows(int64_t client) const;
+
+  Options options_;
+  TokenDataset dataset_;
+  Partition partition_;
+  std::vector<int64_t> pooled_rows_;  // of all clients, where training is pooled
+  std::unique_ptr<ReferenceEncoder> model_;
+};
+
+}  // namespace pf2lora
