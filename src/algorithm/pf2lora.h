@@ -1,0 +1,61 @@
+// PF2LoRA: two-level low-rank adaptation. Hao et al., Personalized Federated Fine-tuning of LLMs via
+// Two-level Low-rank Adaptation, 2025 (arXiv 2503.03920). W_k = W_0 + s B A + s' D_k C_k, and
+//   min_x 1/M sum_k f_k(x, y_k*(x)),  y_k*(x) in argmin_y f_k(x, y),  x = {A, B}, y_k = {C_k, D_k}.
+// One local step with independent batches pi (slot 1) and xi (slot 0):
+//   y+ = y - a grad_y F(x, y; pi)
+//   g  = grad_x F(x, y+; xi) - a d/dx <grad_y F(x, y; pi), v>,  v = grad_y F(x, y+; xi)
+//   x  = Opt(x, g),  y = y+
+// A and B are averaged; C_k and D_k never leave the client. With client rank 0 it is HOMLoRA.
+#pragma once
+#include "algorithm/adapter_part.h"
+
+namespace pf2lora {
+
+struct Pf2LoraOptions final : OptionSet {
+  std::string hypergradient = "exact";
+  std::string finite_difference = "one-sided";
+  double finite_difference_norm = 0;
+
+  void visit(OptionVisitor& visitor) override;
+};
+
+class Pf2Lora final : public Algorithm {
+ public:
+  Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem);
+
+  void initial_common(torch::Tensor row) const override;
+  void initial_client(int64_t client, torch::Tensor row) const override;
+  LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const override;
+  std::optional<AdapterSet> common_model(const torch::Tensor& common) const override;
+  AdapterSet personal_model(const ClientGroup& group) const override;
+  bool is_personal() const override { return !client_.empty(); }
+  LevelRows common_level(const ClientGroup& group) const override;
+  LevelRows client_level(const ClientGroup& group) const override;
+
+  // One local step's direction for x and the lower level's next y, at x [G, Px] and y [G, Py].
+  struct Step {
+    torch::Tensor loss;            // [G] F(x, y+; xi)
+    torch::Tensor hypergradient;   // [G, Px]
+    torch::Tensor next_client;     // [G, Py] y+
+    int64_t gradient_evaluations;  // a tangent counts as one
+  };
+  Step bilevel_step(const torch::Tensor& x, const torch::Tensor& y, const Batch& lower, const Batch& upper,
+                    double client_rate) const;
+  Step joint_step(const torch::Tensor& x, const torch::Tensor& y, const Batch& batch,
+                  double client_rate) const;
+
+ private:
+  AdapterSet adapters(const torch::Tensor& x, const torch::Tensor& y) const;
+  struct Rows {
+    torch::Tensor x, y;
+  };
+  Rows rows_of(const AdapterSet& gradient) const;
+  // d/dx <grad_y F(x, y; batch), v> by differences of grad_x along v; `at_y` is grad_x F(x, y; batch).
+  torch::Tensor difference(const torch::Tensor& x, const torch::Tensor& y, const torch::Tensor& v,
+                           const torch::Tensor& at_y, const Batch& batch) const;
+
+  Pf2LoraOptions own_;
+  AdapterPart common_, client_;
+};
+
+}  // namespace pf2lora

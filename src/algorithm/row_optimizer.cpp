@@ -1,0 +1,72 @@
+#include "algorithm/row_optimizer.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "core/error.h"
+
+namespace pf2lora {
+namespace {
+
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
+
+}  // namespace
+
+RowOptimizer::RowOptimizer(Rule rule, int64_t size, double weight_decay)
+    : rule_(rule), size_(size), weight_decay_(weight_decay) {
+  if (rule_ == Rule::sgd || size_ == 0) return;
+  state_layout_.add("moment1", {size_});
+  state_layout_.add("moment2", {size_});
+  state_layout_.add("steps", {1});
+}
+
+void RowOptimizer::step(torch::Tensor rows, const torch::Tensor& gradient, torch::Tensor state,
+                        double rate) const {
+  if (size_ == 0) return;
+  if (weight_decay_ != 0) rows.mul_(1 - rate * weight_decay_);
+  if (rule_ == Rule::sgd) {
+    rows.sub_(gradient, rate);
+    return;
+  }
+  auto first = state.narrow(1, 0, size_), second = state.narrow(1, size_, size_);
+  auto steps = state.narrow(1, 2 * size_, 1);
+  steps.add_(1);
+  first.lerp_(gradient, 1 - kBeta1);
+  second.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
+  const auto power = [&](double beta) { return 1 - torch::pow(beta, steps.to(torch::kFloat64)); };  // [G, 1]
+  const auto size = (rate / power(kBeta1)).to(rows.scalar_type());
+  const auto root = power(kBeta2).sqrt().to(rows.scalar_type());
+  rows.sub_((first * size).div_((second.sqrt().div_(root)).add_(kEpsilon)));
+}
+
+double scheduled_rate(const Options& options, double base, int64_t round, int64_t step) {
+  const double all = double(options.rounds) * double(options.local_steps);
+  const double done = double(round - 1) * double(options.local_steps) + double(step);
+  const double rise = options.warmup * all;
+  if (done < rise) return base * (done + 1) / (rise + 1);
+  if (options.schedule == "constant") return base;
+  const double share = std::min(1.0, (done - rise) / std::max(1.0, all - rise));
+  return base * 0.5 * (1 + std::cos(std::numbers::pi * share));
+}
+
+void clip_rows(torch::Tensor& gradient, double largest) {
+  if (largest == 0) return;
+  const auto norms = gradient.norm(2, {1}, /*keepdim=*/true);
+  gradient = gradient * torch::clamp_max(largest / (norms + 1e-6), 1);
+}
+
+void check_finite(const torch::Tensor& rows, const std::vector<int64_t>& clients, const std::string& what,
+                  int64_t round, int64_t step) {
+  const auto flat = rows.dim() == 1 ? rows.unsqueeze(1) : rows;
+  const auto sums = flat.sum(1).to(torch::kCPU, torch::kFloat64);  // not finite where any of the row is not
+  for (int64_t g = 0; g < sums.size(0); ++g)
+    if (!std::isfinite(sums[g].item<double>()))
+      throw NumericalError("the " + what + " of client " + std::to_string(clients[size_t(g)]) +
+                           " is no longer finite in round " + std::to_string(round) + ", local step " +
+                           std::to_string(step) +
+                           "; lower --learning-rate or --client-learning-rate, or set --clip");
+}
+
+}  // namespace pf2lora
