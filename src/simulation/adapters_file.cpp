@@ -1,0 +1,93 @@
+#include "simulation/adapters_file.h"
+
+#include <torch/torch.h>
+
+#include <numeric>
+#include <optional>
+
+#include "io/atomic_file.h"
+#include "io/hdf5_file.h"
+
+namespace pf2lora {
+namespace {
+
+// Attributes of each pair's group: the factor of the product, and how it acts beside the frozen matrix.
+void describe_pairs(Hdf5File& file, const std::string& group, const Level& level) {
+  if (level.rank() == 0) return;
+  for (const Site& site : level.sites()) {
+    file.set_attribute(group + "/" + site.name, "scale", level.scale());
+    file.set_attribute(group + "/" + site.name, "combines", std::string("adds"));
+  }
+}
+
+void write_slices(Hdf5File& file, const std::string& group, const Level& level, const torch::Tensor& row) {
+  for (const Slice& slice : level.layout().slices()) {
+    const std::string path = group + "/" + slice.name;
+    const auto values = row.narrow(0, slice.offset, slice.size).contiguous();
+    if (row.scalar_type() == torch::kFloat64)
+      file.write<double>(path, {values.data_ptr<double>(), size_t(slice.size)}, slice.shape);
+    else
+      file.write<float>(path, {values.data_ptr<float>(), size_t(slice.size)}, slice.shape);
+  }
+  describe_pairs(file, group, level);
+}
+
+template <class T>
+void create_client_slices(Hdf5File& file, const Level& level, int64_t clients) {
+  for (const Slice& slice : level.layout().slices()) {
+    Shape shape = {clients};
+    shape.insert(shape.end(), slice.shape.begin(), slice.shape.end());
+    file.create_rows<T>("client/" + slice.name, shape);
+  }
+  describe_pairs(file, "client", level);
+}
+
+template <class T>
+void write_client_slices(Hdf5File& file, const Level& level, const torch::Tensor& row, int64_t client) {
+  for (const Slice& slice : level.layout().slices()) {
+    const auto values = row.narrow(0, slice.offset, slice.size).contiguous();
+    file.write_rows<T>("client/" + slice.name, client, {values.data_ptr<T>(), size_t(slice.size)});
+  }
+}
+
+}  // namespace
+
+void write_adapters(const Communicator& comm, const RunState& state, const Algorithm& algorithm,
+                    const std::string& path) {
+  const ClientGroup start = state.clients.group({0}, state.common);
+  const LevelRows common = algorithm.common_level(start), client = algorithm.client_level(start);
+  const bool wide = state.common.scalar_type() == torch::kFloat64;
+  std::vector<int64_t> clients(client.level->size() > 0 ? size_t(state.placement.clients()) : 0);
+  std::iota(clients.begin(), clients.end(), 0);
+
+  std::optional<Hdf5File> file;
+  comm.together([&] {
+    if (!comm.is_root()) return;
+    file.emplace(Hdf5File::create(partial_path(path)));
+    file->set_attribute("/", "format", std::string("pf2lora-adapters"));
+    file->set_attribute("/", "format_version", int64_t{1});
+    file->set_attribute("/", "round", state.round);
+    write_slices(*file, "common", *common.level, common.rows[0]);
+    if (clients.empty()) return;
+    if (wide)
+      create_client_slices<double>(*file, *client.level, state.placement.clients());
+    else
+      create_client_slices<float>(*file, *client.level, state.placement.clients());
+  });
+  stream_rows(comm, state, clients, [&](int64_t id, const torch::Tensor& row) {
+    const ClientGroup group{{id}, state.common.unsqueeze(0), row.unsqueeze(0)};
+    const LevelRows part = algorithm.client_level(group);
+    if (wide)
+      write_client_slices<double>(*file, *part.level, part.rows[0], id);
+    else
+      write_client_slices<float>(*file, *part.level, part.rows[0], id);
+  });
+  comm.together([&] {
+    if (!file) return;
+    file->close();
+    file.reset();
+    commit_partial(path);
+  });
+}
+
+}  // namespace pf2lora

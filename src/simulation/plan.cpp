@@ -1,0 +1,82 @@
+#include "simulation/plan.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "data/sampler.h"
+
+namespace pf2lora {
+
+RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
+                  const RunState& state, int64_t trainable_clients, const Communicator& comm) {
+  const int64_t element = int64_t(torch::elementSize(problem.model().options().dtype().toScalarType()));
+  const ClientGroup first = state.clients.group({0}, state.common);
+  RunPlan plan;
+  plan.algorithm = options.algorithm;
+  plan.problem = options.problem;
+  plan.partition = options.partition;
+  plan.output = options.output;
+  plan.rounds = options.rounds;
+  plan.first_round = state.round + 1;
+  plan.clients = options.clients;
+  plan.held_out_clients = options.held_out_clients;
+  plan.lockstep = options.lockstep;
+  plan.ranks = comm.size();
+  plan.threads = options.threads;
+
+  const std::vector<int64_t> cohort = draw_cohort(uint64_t(options.seed), plan.first_round, trainable_clients,
+                                                  std::min(options.clients_per_round, trainable_clients));
+  plan.clients_per_round = int64_t(cohort.size());
+  auto groups = make_groups(cohort, options.lockstep, [&](int64_t client) { return problem.work(client); });
+  Placement(state.placement).place(groups);
+  plan.groups_by_rank.assign(size_t(comm.size()), 0);
+  plan.work_by_rank.assign(size_t(comm.size()), 0);
+  for (const Group& group : groups) {
+    ++plan.groups_by_rank[size_t(group.rank)];
+    plan.work_by_rank[size_t(group.rank)] += group.work;
+  }
+
+  plan.frozen_parameters = problem.model().frozen_parameters();
+  plan.common_parameters = algorithm.common_level(first).level->size();
+  plan.client_parameters = algorithm.client_level(first).level->size();
+  const int64_t sent = algorithm.sent_layout().size();
+  plan.bytes_down = algorithm.common_layout().size() * element;
+  plan.bytes_up = sent == 0 ? 0 : plan.bytes_down;
+  plan.bytes_all_reduce = sent == 0 ? 0 : (2 * sent + 1) * int64_t(sizeof(int64_t));
+
+  const int64_t row = algorithm.client_layout().size() * element;
+  const int64_t most = (options.clients + comm.size() - 1) / comm.size();
+  const auto add = [&](const std::string& what, int64_t bytes) { plan.memory.push_back({what, bytes}); };
+  add("frozen weights, shared by the ranks of a node", plan.frozen_parameters * element);
+  add("rows of " + std::to_string(most) + " clients", most * row);
+  add("exact sum of a round", plan.bytes_all_reduce);
+  if (const int64_t cache = problem.prefix_bytes(); cache > 0)
+    add("cached states under the lowest adapter, at most", std::min(cache, options.prefix_cache << 20));
+
+  for (const ClientExamples& client : problem.partition().clients) {
+    plan.train_examples.push_back(int64_t(client.train.size()));
+    plan.validation_examples.push_back(int64_t(client.validation.size()));
+    plan.test_examples.push_back(int64_t(client.test.size()));
+  }
+  if (problem.class_names().empty()) {  // the matrix problem has no examples
+    plan.train_examples.clear();
+    plan.validation_examples.clear();
+    plan.test_examples.clear();
+  }
+  return plan;
+}
+
+Texts digests(const Communicator& comm, const Texts& provenance) {
+  Texts result;
+  for (const std::string name : {"data_sha256", "model_sha256"}) {
+    std::string digest;
+    for (const auto& [key, value] : provenance)
+      if (key == name) digest = value;
+    comm.broadcast(digest);
+    if (!digest.empty()) result.emplace_back(name, digest);
+  }
+  return result;
+}
+
+}  // namespace pf2lora

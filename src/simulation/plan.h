@@ -1,0 +1,16 @@
+// What a run is going to do, from its checked inputs: for --dry-run, the progress display and the record.
+#pragma once
+#include "comm/communicator.h"
+#include "simulation/report.h"
+#include "simulation/run_state.h"
+
+namespace pf2lora {
+
+// All ranks. The plan, with the first round's placement.
+RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
+                  const RunState& state, int64_t trainable_clients, const Communicator& comm);
+
+// All ranks. The digests of data and model among rank 0's provenance, on every rank.
+Texts digests(const Communicator& comm, const Texts& provenance);
+
+}  // namespace pf2lora

@@ -1,0 +1,120 @@
+// What a run tells about itself: its plan, every round, and how it ended. Plain data without torch, filled by
+// the round loop and read by whatever displays it. Accuracies are shares from 0 to 1, losses nats, times
+// seconds; NaN or an empty vector stands for what was not measured.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pf2lora {
+
+struct MemoryItem {
+  std::string what;
+  int64_t bytes = 0;
+};
+
+// Known before the first round; rounds count from 1.
+struct RunPlan {
+  std::string algorithm, problem, partition, output;
+  int64_t rounds = 0;
+  int64_t first_round = 1;  // above 1 in a resumed run
+  int64_t clients = 0;      // held-out ones included
+  int64_t held_out_clients = 0;
+  int64_t clients_per_round = 0;  // the size of a cohort
+  int64_t lockstep = 0;
+  int64_t ranks = 0;
+  int64_t threads = 0;                  // of a rank
+  std::vector<int64_t> groups_by_rank;  // of the first round
+  std::vector<double> work_by_rank;     // estimated, in one unit for all ranks
+  int64_t frozen_parameters = 0;        // of the model
+  int64_t common_parameters = 0;        // trained and shared
+  int64_t client_parameters = 0;        // of each client's own
+  int64_t bytes_up = 0;                 // of a client in a round
+  int64_t bytes_down = 0;               // of a client in a round
+  int64_t bytes_all_reduce = 0;         // of a rank's buffer in a round
+  std::vector<MemoryItem> memory;       // of the rank that needs most
+  std::vector<int64_t> train_examples, validation_examples, test_examples;  // by client
+};
+
+// How far one rank's share of a round is.
+struct GroupProgress {
+  int64_t round = 0;
+  int64_t done = 0;
+  int64_t total = 0;
+};
+
+struct RoundReport {
+  int64_t round = 0;
+  double train_loss = std::numeric_limits<double>::quiet_NaN();  // mean over the cohort
+  bool evaluated = false;
+  // Means over clients of the last evaluation, which need not be this round's.
+  std::optional<double> common_accuracy, personal_accuracy, adapted_accuracy;
+  std::optional<double> common_loss, personal_loss;
+  double seconds = 0;       // of this round
+  double seconds_left = 0;  // estimated, for the rest of the run; NaN when not known yet
+  int64_t bytes_up = 0;     // of the cohort together
+  int64_t bytes_down = 0;
+};
+
+struct AdaptedScores {
+  int64_t steps = 0;
+  std::vector<double> accuracy;  // by client
+};
+
+// Effective ranks of one part at the sites of one target: of every layer, and of every client unless common.
+struct RankScores {
+  std::string target;  // query, value, ...
+  std::string part;    // common, client or total
+  std::vector<double> numerical_rank_1e2, numerical_rank_1e3, stable_rank;
+};
+
+// How well the matrix problem's target of a client was found.
+struct MatrixScores {
+  int64_t client = 0;
+  double relative_error = std::numeric_limits<double>::quiet_NaN();  // of the client's matrix
+  double common_error = std::numeric_limits<double>::quiet_NaN();    // of the common part alone
+  double numerical_rank_1e2 = std::numeric_limits<double>::quiet_NaN();
+  double numerical_rank_1e3 = std::numeric_limits<double>::quiet_NaN();
+  int64_t target_rank = 0;
+};
+
+struct PhaseSeconds {
+  std::string phase;
+  double seconds = 0;  // mean over the ranks
+};
+
+struct RunFile {
+  std::string what, path;
+};
+
+struct RunSummary {
+  std::string algorithm;
+  int64_t rounds = 0;       // of the whole run
+  int64_t rounds_done = 0;  // fewer when it was stopped and can be resumed
+  int64_t evaluated_round = 0;
+  double seconds = 0;                     // of this call
+  std::vector<double> majority_accuracy;  // by client: of always answering its most frequent training class
+  std::vector<double> common_accuracy;    // by client
+  std::vector<double> personal_accuracy;  // by client
+  std::vector<AdaptedScores> adapted;     // by increasing steps
+  std::vector<RankScores> ranks;
+  std::vector<MatrixScores> matrix;
+  std::vector<PhaseSeconds> phases;
+  std::vector<RunFile> files;
+};
+
+// Is told how a run goes, on one rank. Every call returns at once; none may change the run.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void begin(const RunPlan&) {}
+  virtual void note(std::string_view /*message: one line that the user should read*/) {}
+  virtual void group_done(const GroupProgress&) {}
+  virtual void end_round(const RoundReport&) {}
+  virtual void end(const RunSummary&) {}
+};
+
+}  // namespace pf2lora

@@ -1,0 +1,117 @@
+#include "simulation/results_schema.h"
+
+#include "simulation/phases.h"
+
+namespace pf2lora {
+
+ResultsSchema results_schema(const ResultsShape& shape) {
+  using enum VariableType;
+  const bool text = !shape.classes.empty();
+  const SpectraShape& spectra = shape.spectra;
+  ResultsSchema schema;
+  schema.dimensions = {
+      {.name = "round", .size = kRecordDimension, .description = "communication round, from 1"},
+      {.name = "evaluation",
+       .size = kRecordDimension,
+       .description = "round after which clients were evaluated"},
+      {.name = "spectrum",
+       .size = kRecordDimension,
+       .description = "round after which spectra were measured"},
+      {.name = "client", .size = shape.clients},
+      {.name = "process", .size = shape.processes, .description = "MPI rank"},
+      {.name = "phase", .size = int64_t(kPhaseNames.size()), .coordinates = kPhaseNames},
+      {.name = "site", .size = spectra.sites, .description = "adapted matrix"},
+      {.name = "common_index", .size = spectra.common},
+      {.name = "client_index", .size = spectra.client},
+      {.name = "total_index", .size = spectra.total}};
+  schema.variables = {
+      {"train_loss",
+       {"round", "client"},
+       f64,
+       "nat",
+       "mean over the local steps of the loss before each step"},
+      {"took_part", {"round", "client"}, i32, "", "1 where the client was in the cohort"},
+      {"gradient_evaluations", {"round", "client"}, i64, "", "gradients and tangents computed"},
+      {"bytes_up", {"round", "client"}, i64, "byte", "sent by the client"},
+      {"bytes_down", {"round", "client"}, i64, "byte", "received by the client"},
+      {"client_rank", {"round", "client"}, i64, "", "rank of the adapter in use, both levels together"},
+      {"phase_seconds", {"round", "phase", "process"}, f64, "s", "wall time by phase"},
+      {"parameters_trained", {"client"}, i64, "", "numbers that the client's local steps change"},
+      {"parameters_stored", {"client"}, i64, "", "numbers that stay with the client, moments included"},
+      {"common_loss",
+       {"evaluation", "client"},
+       f64,
+       "nat",
+       "loss of the common model, summed over test examples"},
+      {"personal_loss",
+       {"evaluation", "client"},
+       f64,
+       "nat",
+       "loss of the client's model, summed over test examples"},
+      {"common_singular_values", {"spectrum", "site", "common_index"}, f64, "", "of s B A"},
+      {"client_singular_values", {"spectrum", "client", "site", "client_index"}, f64, "", "of s' D_k C_k"},
+      {"total_singular_values",
+       {"spectrum", "client", "site", "total_index"},
+       f64,
+       "",
+       "of s B A + s' D_k C_k"},
+      {"subspace_overlap",
+       {"spectrum", "client", "site"},
+       f64,
+       "",
+       "||U_1^T U_2||_F^2 / min(rank), 1e-2 threshold"},
+      {"norm_ratio", {"spectrum", "client", "site"}, f64, "", "||s' D C||_F / ||s B A||_F"},
+      {"cosine", {"spectrum", "client", "site"}, f64, "", "<BA, DC> / (||BA|| ||DC||)"},
+      {"site_name", {"site"}, string, "", "module of the site as transformers names it"},
+      {"site_target", {"site"}, string, "", "name of the site among --targets"},
+      {"site_rows", {"site"}, i64, "", "outputs"},
+      {"site_columns", {"site"}, i64, "", "inputs"}};
+  const auto add = [&](Variable variable) { schema.variables.push_back(std::move(variable)); };
+  if (text) {
+    schema.dimensions.push_back({.name = "class", .size = int64_t(shape.classes.size())});
+    add({"class_name", {"class"}, string, "", "name of the class"});
+    add({"common_correct",
+         {"evaluation", "client"},
+         f64,
+         "",
+         "test examples that the common model gets right"});
+    add({"personal_correct",
+         {"evaluation", "client"},
+         f64,
+         "",
+         "test examples that the client's model gets right"});
+    for (const auto& [split, rows] : {std::pair<std::string, int64_t>{"train", shape.train_rows},
+                                      {"validation", shape.validation_rows},
+                                      {"test", shape.test_rows}}) {
+      add({split + "_examples", {"client"}, i64, "", split + " examples of the client"});
+      schema.dimensions.push_back({.name = split + "_row", .size = rows});
+      add({split + "_index", {split + "_row"}, i64, "", "dataset rows, client after client"});
+      add({split + "_offsets",
+           {"client_bound"},
+           i64,
+           "",
+           "where each client's rows begin in " + split + "_index"});
+    }
+    schema.dimensions.push_back({.name = "client_bound", .size = shape.clients + 1});
+    add({"train_class_counts", {"client", "class"}, i64, "", "training examples by class"});
+    add({"test_class_counts", {"client", "class"}, i64, "", "test examples by class"});
+  } else {
+    add({"relative_error",
+         {"evaluation", "client"},
+         f64,
+         "",
+         "||W_k - W*_k||_F / ||W*_k||_F of the client's matrix"});
+  }
+  if (!shape.adaptation_steps.empty()) {
+    schema.dimensions.push_back({.name = "adaptation_step",
+                                 .size = int64_t(shape.adaptation_steps.size()),
+                                 .coordinates = shape.adaptation_steps,
+                                 .description = "local steps on a copy"});
+    const std::vector<std::string> axes = {"evaluation", "adaptation_step", "client"};
+    if (text) add({"adapted_correct", axes, f64, "", "test examples that the adapted copy gets right"});
+    add({"adapted_loss", axes, f64, "nat", "loss of the adapted copy, summed over test examples"});
+  }
+  return schema;
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,17 @@
+// Whether a checkpoint may be gone on with under the options of this call.
+#pragma once
+#include <string>
+
+#include "core/options.h"
+#include "simulation/run_state.h"
+
+namespace pf2lora {
+
+// The facts that a checkpoint carries: the ini text of its run and the digests of its inputs.
+Texts checkpoint_texts(const std::string& config, const Texts& input_digests);
+
+// Throws OptionError naming the first option that differs and may not (those that say where, how long and how
+// fast may), or InputError where data or model are others.
+void check_resumed(const Texts& saved, const Texts& now, const Options& options);
+
+}  // namespace pf2lora

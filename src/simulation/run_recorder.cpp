@@ -1,0 +1,242 @@
+#include "simulation/run_recorder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "core/clock.h"
+#include "core/statistics.h"
+#include "io/atomic_file.h"
+#include "simulation/phases.h"
+#include "simulation/results_schema.h"
+
+namespace pf2lora {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+ResultsShape results_shape(const RunFacts& facts, const Problem& problem) {
+  const auto sum = [](const std::vector<int64_t>& values) {
+    return std::accumulate(values.begin(), values.end(), int64_t{0});
+  };
+  return {.clients = facts.options.clients,
+          .processes = facts.plan.ranks,
+          .classes = problem.class_names(),
+          .train_rows = sum(facts.plan.train_examples),
+          .validation_rows = sum(facts.plan.validation_examples),
+          .test_rows = sum(facts.plan.test_examples),
+          .adaptation_steps = facts.adaptation_steps,
+          .spectra = facts.spectra};
+}
+
+std::vector<Attribute> root_attributes(const RunFacts& facts) {
+  std::vector<Attribute> attributes = facts.provenance;
+  for (const auto& [name, value] : facts.inputs) attributes.push_back({name, value});
+  attributes.push_back({"algorithm", facts.options.algorithm});
+  attributes.push_back({"hosts", facts.hosts});
+  attributes.push_back({"ranks", facts.plan.ranks});
+  attributes.push_back({"threads", facts.options.threads});
+  return attributes;
+}
+
+std::vector<Attribute> option_attributes(RunFacts& facts) {
+  std::vector<Attribute> attributes;
+  const auto add = [&](OptionSet& set) {
+    for (OptionValue& option : list_values(set))
+      attributes.push_back(
+          {option.name, std::visit([](auto& value) { return AttributeValue(value); }, option.value)});
+  };
+  add(facts.options);
+  if (facts.method_options != nullptr) add(*facts.method_options);
+  return attributes;
+}
+
+// Sorts unpacked records by client.
+template <class Record>
+void sort_by_client(std::vector<Record>& records) {
+  std::sort(records.begin(), records.end(),
+            [](const Record& a, const Record& b) { return a.client < b.client; });
+}
+
+}  // namespace
+
+RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const Problem& problem,
+                         const Algorithm& algorithm, int64_t resumed_round)
+    : directory_(directory),
+      facts_(std::move(facts)),
+      recorder_(directory.path(), results_schema(results_shape(facts_, problem)), root_attributes(facts_),
+                option_attributes(facts_)),
+      sites_(problem.model().sites()),
+      text_(!problem.class_names().empty()),
+      last_round_(resumed_round),
+      phase_seconds_(kPhaseNames.size()) {
+  put_static(problem, algorithm);
+  if (resumed_round > 0) recorder_.resume(resumed_round);
+  write_text_atomically(directory_.options(), facts_.config);
+}
+
+void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm) {
+  const auto clients = size_t(facts_.options.clients);
+  const std::vector<int64_t> trained(clients, facts_.plan.common_parameters + facts_.plan.client_parameters);
+  const std::vector<int64_t> stored(clients, algorithm.client_layout().size());
+  recorder_.put("parameters_trained", std::span(trained));
+  recorder_.put("parameters_stored", std::span(stored));
+
+  std::vector<std::string> names, targets;
+  std::vector<int64_t> rows, columns;
+  for (const Site& site : sites_) {
+    names.push_back(site.name);
+    targets.push_back(site.target);
+    rows.push_back(site.rows);
+    columns.push_back(site.columns);
+  }
+  recorder_.put("site_name", std::span<const std::string>(names));
+  recorder_.put("site_target", std::span<const std::string>(targets));
+  recorder_.put("site_rows", std::span<const int64_t>(rows));
+  recorder_.put("site_columns", std::span<const int64_t>(columns));
+  for (size_t k = 0; k < clients; ++k) {
+    target_norms_.push_back(problem.target_norm(int64_t(k)));
+    target_ranks_.push_back(problem.target_rank(int64_t(k)));
+  }
+  if (!text_) return;
+
+  recorder_.put("class_name", std::span<const std::string>(problem.class_names()));
+  const auto put_split = [&](const std::string& split, std::vector<int64_t> ClientExamples::*member) {
+    std::vector<int64_t> counts, index, offsets = {0};
+    for (const ClientExamples& client : problem.partition().clients) {
+      const std::vector<int64_t>& examples = client.*member;
+      counts.push_back(int64_t(examples.size()));
+      index.insert(index.end(), examples.begin(), examples.end());
+      offsets.push_back(int64_t(index.size()));
+    }
+    recorder_.put(split + "_examples", std::span<const int64_t>(counts));
+    recorder_.put(split + "_index", std::span<const int64_t>(index));
+    recorder_.put(split + "_offsets", std::span<const int64_t>(offsets));
+  };
+  put_split("train", &ClientExamples::train);
+  put_split("validation", &ClientExamples::validation);
+  put_split("test", &ClientExamples::test);
+
+  std::vector<int64_t> train_counts, test_counts;
+  for (const ClientExamples& client : problem.partition().clients) {
+    const auto train = problem.class_counts(client.train), test = problem.class_counts(client.test);
+    train_counts.insert(train_counts.end(), train.begin(), train.end());
+    test_counts.insert(test_counts.end(), test.begin(), test.end());
+    test_examples_.push_back(double(client.test.size()));
+    majority_accuracy_.push_back(majority_class_accuracy(train, test));
+  }
+  recorder_.put("train_class_counts", std::span<const int64_t>(train_counts));
+  recorder_.put("test_class_counts", std::span<const int64_t>(test_counts));
+}
+
+void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double>>& records) {
+  scores_.clear();
+  for (const auto& record : records) scores_.push_back(ClientScores::unpack(record));
+  sort_by_client(scores_);
+  evaluated_round_ = round;
+
+  std::map<std::string, std::vector<double>> columns;
+  for (const ClientScores& scores : scores_) {
+    columns["common_loss"].push_back(scores.common.loss);
+    columns["personal_loss"].push_back(scores.personal.loss);
+    if (text_) {
+      columns["common_correct"].push_back(scores.common.correct);
+      columns["personal_correct"].push_back(scores.personal.correct);
+    } else {
+      const double norm = target_norms_[size_t(scores.client)];
+      columns["relative_error"].push_back(std::sqrt(2 * scores.personal.loss) / norm);
+    }
+  }
+  for (size_t step = 0; step < facts_.adaptation_steps.size(); ++step)
+    for (const ClientScores& scores : scores_) {
+      columns["adapted_loss"].push_back(scores.adapted[step].loss);
+      if (text_) columns["adapted_correct"].push_back(scores.adapted[step].correct);
+    }
+  std::vector<RecordValue> values;
+  for (const auto& [name, column] : columns) values.push_back({name, std::span<const double>(column)});
+  recorder_.append("evaluation", round, values);
+}
+
+void RunRecorder::spectra(int64_t round, const std::vector<std::vector<double>>& records) {
+  spectra_.clear();
+  for (const auto& record : records) spectra_.push_back(ClientSpectra::unpack(record, facts_.spectra));
+  sort_by_client(spectra_);
+  const auto all = [&](std::vector<double> ClientSpectra::*member) {
+    std::vector<double> column;
+    for (const ClientSpectra& client : spectra_)
+      column.insert(column.end(), (client.*member).begin(), (client.*member).end());
+    return column;
+  };
+  const auto own = all(&ClientSpectra::own), total = all(&ClientSpectra::total),
+             overlap = all(&ClientSpectra::overlap), ratio = all(&ClientSpectra::norm_ratio),
+             cosine = all(&ClientSpectra::cosine);
+  recorder_.append("spectrum", round,
+                   {{"common_singular_values", std::span<const double>(spectra_.front().common)},
+                    {"client_singular_values", std::span<const double>(own)},
+                    {"total_singular_values", std::span<const double>(total)},
+                    {"subspace_overlap", std::span<const double>(overlap)},
+                    {"norm_ratio", std::span<const double>(ratio)},
+                    {"cosine", std::span<const double>(cosine)}});
+}
+
+RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<double>>& trained,
+                               const std::vector<std::vector<double>>& seconds) {
+  const auto clients = size_t(facts_.options.clients);
+  std::vector<double> loss(clients, kNan), part(clients, 0.0), gradients(clients, 0.0), up(clients, 0.0),
+      down(clients, 0.0), rank(clients, double(facts_.spectra.total));
+  for (const auto& record : trained) {
+    const auto client = size_t(record[0]);
+    loss[client] = record[1];
+    part[client] = 1;
+    gradients[client] = record[2];
+    up[client] = double(facts_.plan.bytes_up);
+    down[client] = double(facts_.plan.bytes_down);
+  }
+  std::vector<double> by_phase;  // [phase, process]
+  for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)
+    for (const auto& process : seconds) {
+      by_phase.push_back(process[phase]);
+      phase_seconds_[phase] += process[phase] / double(seconds.size());
+    }
+  recorder_.append("round", round,
+                   {{"train_loss", std::span<const double>(loss)},
+                    {"took_part", std::span<const double>(part)},
+                    {"gradient_evaluations", std::span<const double>(gradients)},
+                    {"bytes_up", std::span<const double>(up)},
+                    {"bytes_down", std::span<const double>(down)},
+                    {"client_rank", std::span<const double>(rank)},
+                    {"phase_seconds", std::span<const double>(by_phase)}});
+  last_round_ = round;
+
+  RoundReport report{.round = round};
+  report.train_loss = spread(loss).mean;
+  report.evaluated = evaluated_round_ == round;
+  const auto mean = [](const std::vector<double>& values) -> std::optional<double> {
+    const double value = spread(values).mean;
+    return std::isnan(value) ? std::nullopt : std::optional(value);
+  };
+  const RunSummary scores = summary(0);
+  report.common_accuracy = mean(scores.common_accuracy);
+  report.personal_accuracy = mean(scores.personal_accuracy);
+  if (!scores.adapted.empty()) report.adapted_accuracy = mean(scores.adapted.back().accuracy);
+  std::vector<double> common_loss, personal_loss;
+  for (const ClientScores& client : scores_) {
+    const double count = text_ ? test_examples_[size_t(client.client)] : 1;
+    common_loss.push_back(client.common.loss / count);
+    personal_loss.push_back(client.personal.loss / count);
+  }
+  report.common_loss = mean(common_loss);
+  report.personal_loss = mean(personal_loss);
+  report.bytes_up = int64_t(trained.size()) * facts_.plan.bytes_up;
+  report.bytes_down = int64_t(trained.size()) * facts_.plan.bytes_down;
+  return report;
+}
+
+void RunRecorder::finish() {
+  recorder_.set_attribute("end_utc", utc_now());
+  recorder_.join();
+  recorder_.remove_segments();
+}
+
+}  // namespace pf2lora

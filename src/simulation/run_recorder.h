@@ -1,0 +1,62 @@
+// What rank 0 writes down of a run: results.h5 and options.ini, and the closing summary.
+#pragma once
+#include "io/output_directory.h"
+#include "io/results.h"
+#include "simulation/evaluation.h"
+#include "simulation/report.h"
+#include "simulation/run_state.h"
+#include "simulation/spectra_table.h"
+
+namespace pf2lora {
+
+struct RunFacts {
+  Options options;
+  OptionSet* method_options;
+  std::string config;                 // options.ini
+  std::vector<Attribute> provenance;  // of the program
+  Texts inputs;                       // of data and model
+  std::vector<int64_t> adaptation_steps;
+  RunPlan plan;
+  SpectraShape spectra;
+  std::vector<std::string> hosts;  // by rank
+};
+
+class RunRecorder {
+ public:
+  // `resumed_round`: rounds that are done already, 0 for a new run.
+  RunRecorder(const OutputDirectory& directory, RunFacts facts, const Problem& problem,
+              const Algorithm& algorithm, int64_t resumed_round);
+
+  // `records` as packed by ClientScores and ClientSpectra, of all clients in any order.
+  void evaluation(int64_t round, const std::vector<std::vector<double>>& records);
+  void spectra(int64_t round, const std::vector<std::vector<double>>& records);
+  // `trained`: client, loss, gradient evaluations; `seconds`: by process, by phase.
+  RoundReport round(int64_t round, const std::vector<std::vector<double>>& trained,
+                    const std::vector<std::vector<double>>& seconds);
+
+  void flush(int64_t round) { recorder_.flush(round); }
+  void join() { recorder_.join(); }
+  // Joins results.h5 of a complete run and removes its segments.
+  void finish();
+  RunSummary summary(double seconds) const;
+
+ private:
+  void put_static(const Problem& problem, const Algorithm& algorithm);
+
+  const OutputDirectory& directory_;
+  RunFacts facts_;
+  Recorder recorder_;
+  std::vector<Site> sites_;
+  bool text_ = true;                       // not the matrix problem
+  std::vector<double> test_examples_;      // by client
+  std::vector<double> majority_accuracy_;  // by client
+  std::vector<double> target_norms_;       // by client
+  std::vector<int64_t> target_ranks_;      // by client
+  std::vector<ClientScores> scores_;       // of the last evaluation, by client
+  std::vector<ClientSpectra> spectra_;     // of the last measurement, by client
+  int64_t evaluated_round_ = 0;
+  int64_t last_round_ = 0;
+  std::vector<double> phase_seconds_;  // of this call, mean over processes
+};
+
+}  // namespace pf2lora

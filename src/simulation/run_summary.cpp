@@ -1,0 +1,87 @@
+// RunRecorder's closing summary, from the last evaluation and spectra.
+#include <cmath>
+#include <map>
+
+#include "core/rank_measures.h"
+#include "simulation/phases.h"
+#include "simulation/run_recorder.h"
+
+namespace pf2lora {
+namespace {
+
+// Measures of one spectrum.
+void add_ranks(RankScores& scores, std::span<const double> values) {
+  scores.numerical_rank_1e2.push_back(double(numerical_rank(values, 1e-2)));
+  scores.numerical_rank_1e3.push_back(double(numerical_rank(values, 1e-3)));
+  scores.stable_rank.push_back(stable_rank(values));
+}
+
+}  // namespace
+
+RunSummary RunRecorder::summary(double seconds) const {
+  RunSummary summary;
+  summary.algorithm = facts_.options.algorithm;
+  summary.rounds = facts_.options.rounds;
+  summary.rounds_done = last_round_;
+  summary.evaluated_round = evaluated_round_;
+  summary.seconds = seconds;
+
+  const auto accuracy = [&](const ClientScores& client, const Score& score) {
+    return score.correct / test_examples_[size_t(client.client)];
+  };
+  if (text_) {
+    summary.majority_accuracy = majority_accuracy_;
+    for (const ClientScores& client : scores_) {
+      summary.common_accuracy.push_back(accuracy(client, client.common));
+      summary.personal_accuracy.push_back(accuracy(client, client.personal));
+    }
+    for (size_t step = 0; step < facts_.adaptation_steps.size() && !scores_.empty(); ++step) {
+      AdaptedScores adapted{facts_.adaptation_steps[step], {}};
+      for (const ClientScores& client : scores_)
+        adapted.accuracy.push_back(accuracy(client, client.adapted[step]));
+      summary.adapted.push_back(adapted);
+    }
+  }
+  if (seconds == 0) return summary;  // only the scores were asked for
+
+  const SpectraShape& shape = facts_.spectra;
+  std::map<std::pair<std::string, std::string>, RankScores> ranks;  // by target and part
+  for (const ClientSpectra& client : spectra_)
+    for (size_t site = 0; site < sites_.size(); ++site) {
+      const auto add = [&](const std::string& part, const std::vector<double>& values, int64_t size) {
+        if (size == 0) return;
+        RankScores& scores = ranks[{sites_[site].target, part}];
+        scores.target = sites_[site].target;
+        scores.part = part;
+        add_ranks(scores, std::span(values).subspan(site * size_t(size), size_t(size)));
+      };
+      if (client.client == spectra_.front().client) add("common", client.common, shape.common);
+      add("client", client.own, shape.client);
+      add("total", client.total, shape.total);
+    }
+  for (auto& [key, scores] : ranks) summary.ranks.push_back(std::move(scores));
+
+  if (!text_)
+    for (const ClientScores& client : scores_) {
+      const double norm = target_norms_[size_t(client.client)];
+      MatrixScores scores{.client = client.client};
+      scores.relative_error = std::sqrt(2 * client.personal.loss) / norm;
+      scores.common_error = std::sqrt(2 * client.common.loss) / norm;
+      if (!spectra_.empty()) {
+        const auto& values = spectra_[size_t(client.client)].total;
+        scores.numerical_rank_1e2 = double(numerical_rank(values, 1e-2));
+        scores.numerical_rank_1e3 = double(numerical_rank(values, 1e-3));
+      }
+      scores.target_rank = target_ranks_[size_t(client.client)];
+      summary.matrix.push_back(scores);
+    }
+  for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)
+    summary.phases.push_back({kPhaseNames[phase], phase_seconds_[phase]});
+  summary.files = {{"results", directory_.results()},
+                   {"adapters", directory_.adapters()},
+                   {"checkpoint", directory_.checkpoint()},
+                   {"options", directory_.options()}};
+  return summary;
+}
+
+}  // namespace pf2lora
