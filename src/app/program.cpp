@@ -1,0 +1,98 @@
+#include "app/program.h"
+
+#include <iostream>
+#include <sstream>
+
+#include "algorithm/registry.h"
+#include "app/command_line.h"
+#include "app/progress.h"
+#include "app/summary.h"
+#include "app/version.h"
+#include "core/stop_signal.h"
+#include "data/partition.h"
+#include "simulation/simulate.h"
+
+namespace pf2lora {
+namespace {
+
+std::vector<Method> methods() {
+  std::vector<Method> result;
+  for (const AlgorithmRow& row : algorithms())
+    result.push_back({row.name, row.description, row.make_options});
+  return result;
+}
+
+void print_names(std::ostream& out) {
+  ListSection algorithm{"Algorithms (--algorithm)", {}}, partition{"Partitions (--partition)", {}};
+  for (const AlgorithmRow& row : algorithms()) algorithm.rows.push_back({row.name, row.description});
+  for (const PartitionName& row : partition_names())
+    partition.rows.push_back({std::string(row.name), std::string(row.description)});
+  const ListSection problem{"Problems (--problem)",
+                            {{"transformer", "text classification with a frozen pretrained encoder"},
+                             {"matrix", "low-rank matrices of known rank, the synthetic example"}}};
+  const ListSection architecture{"Architectures (model_type of config.json)",
+                                 {{"bert", "BERT-family encoders"}}};
+  print_list(out, {algorithm, partition, problem, architecture});
+}
+
+// The plan with --dry-run, progress while it runs, and the summary at its end.
+class Display final : public Observer {
+ public:
+  Display(const Options& options, bool speaks) : speaks_(speaks), dry_run_(options.dry_run) {
+    if (speaks_ && !dry_run_) progress_ = make_progress(choose_progress(options.progress, 1), std::cout);
+  }
+  void begin(const RunPlan& plan) override {
+    if (speaks_ && dry_run_) print_plan(std::cout, plan);
+    if (progress_) progress_->begin(plan);
+  }
+  void note(std::string_view message) override {
+    if (speaks_ && dry_run_) std::cout << "note: " << message << '\n';
+    if (progress_) progress_->note(message);
+  }
+  void group_done(const GroupProgress& progress) override {
+    if (progress_) progress_->group_done(progress);
+  }
+  void end_round(const RoundReport& report) override {
+    if (progress_) progress_->end_round(report);
+  }
+  void end(const RunSummary& summary) override {
+    if (progress_) progress_->end(summary);
+    if (speaks_) print_summary(std::cout, summary);
+  }
+
+ private:
+  bool speaks_, dry_run_;
+  std::unique_ptr<Observer> progress_;
+};
+
+}  // namespace
+
+ExitCode run_program(std::span<char* const> arguments, const Communicator& comm) {
+  install_stop_signals();
+  const std::vector<const char*> words(arguments.begin(), arguments.end());
+  Invocation invocation;
+  comm.together([&] { invocation = parse_command_line(words, methods()); });
+
+  using Action = Invocation::Action;
+  if (invocation.action != Action::run) {
+    if (!comm.is_root()) return ExitCode::done;
+    if (invocation.action == Action::help) print_help(std::cout, methods());
+    if (invocation.action == Action::version) print_version(std::cout);
+    if (invocation.action == Action::list) print_names(std::cout);
+    if (invocation.action == Action::print_config) print_config(std::cout, invocation);
+    return ExitCode::done;
+  }
+
+  std::ostringstream config;
+  print_config(config, invocation);
+  Display display(invocation.options, comm.is_root());
+  RunRequest request{invocation.options, invocation.method_options.get(), config.str(),
+                     program_provenance(invocation.command_line)};
+  const RunOutcome outcome = simulate(request, comm, display);
+  if (outcome.code == ExitCode::checkpointed && comm.is_root())
+    std::cerr << "pf2lora: stopped by " << outcome.stopped_by
+              << "; everything is saved, run again with --resume" << std::endl;
+  return outcome.code;
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,222 @@
+#include "app/summary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ostream>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/statistics.h"
+#include "core/text.h"
+
+namespace pf2lora {
+namespace {
+
+using Row = std::vector<std::string>;
+
+bool any_measured(std::span<const double> values) {
+  return std::ranges::any_of(values, [](double value) { return !std::isnan(value); });
+}
+
+// Mean, deviation, deciles and range of shares, in per cent.
+Row accuracy_row(const std::string& title, std::span<const double> shares) {
+  const Spread s = spread(shares);
+  Row row = {title};
+  for (const double value :
+       {s.mean, s.standard_deviation, s.worst_decile, s.best_decile, s.minimum, s.maximum}) {
+    row.push_back(format_fixed(100 * value, 1));
+  }
+  return row;
+}
+
+std::vector<double> differences(std::span<const double> a, std::span<const double> b) {
+  std::vector<double> result;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) result.push_back(a[i] - b[i]);
+  return result;
+}
+
+// How many clients do worse with the personal model, and their share of those that have both scores.
+void print_harmed(std::ostream& out, const RunSummary& summary) {
+  const int64_t compared = spread(differences(summary.personal_accuracy, summary.common_accuracy)).count;
+  if (compared == 0 || summary.personal_accuracy.size() != summary.common_accuracy.size()) return;
+  const int64_t harmed = count_below(summary.personal_accuracy, summary.common_accuracy);
+  out << "  personal below common: " << harmed << " of " << compared << " clients\n";
+}
+
+void print_accuracy(std::ostream& out, const RunSummary& summary) {
+  const std::string heading = "accuracy over clients, %";
+  std::vector<Row> rows = {{heading, "mean", "std", "worst 10%", "best 10%", "min", "max"}};
+  const auto add = [&](const std::string& title, std::span<const double> shares) {
+    if (any_measured(shares)) rows.push_back(accuracy_row(title, shares));
+  };
+  add("majority class", summary.majority_accuracy);
+  add("common", summary.common_accuracy);
+  add("personal", summary.personal_accuracy);
+  for (const AdaptedScores& adapted : summary.adapted) {
+    add("adapted by " + std::to_string(adapted.steps) + " local steps", adapted.accuracy);
+  }
+  const bool scored = rows.size() > 1 + static_cast<std::size_t>(any_measured(summary.majority_accuracy));
+  if (!scored) return;
+  add("gain of personal over common", differences(summary.personal_accuracy, summary.common_accuracy));
+  out << "\nEvaluation after round " << summary.evaluated_round << '\n' << align_columns(rows);
+  print_harmed(out, summary);
+}
+
+// "8.0 (7 to 9)": mean and range.
+std::string mean_and_range(std::span<const double> values, int decimals) {
+  const Spread s = spread(values);
+  if (s.count == 0) return "-";
+  return format_fixed(s.mean, std::max(decimals, 1)) + " (" + format_fixed(s.minimum, decimals) + " to " +
+         format_fixed(s.maximum, decimals) + ")";
+}
+
+void print_ranks(std::ostream& out, const std::vector<RankScores>& ranks) {
+  std::vector<Row> rows = {{"target", "part", "rank at 1e-2", "rank at 1e-3", "stable rank"}};
+  for (const RankScores& scores : ranks) {
+    if (!any_measured(scores.numerical_rank_1e2) && !any_measured(scores.stable_rank)) continue;
+    rows.push_back({scores.target, scores.part, mean_and_range(scores.numerical_rank_1e2, 0),
+                    mean_and_range(scores.numerical_rank_1e3, 0), mean_and_range(scores.stable_rank, 1)});
+  }
+  if (rows.size() == 1) return;
+  out << "\nLearned ranks, mean (range) over layers, of client and total also over clients\n"
+      << align_columns(rows, 2);
+}
+
+void print_matrix(std::ostream& out, const std::vector<MatrixScores>& matrix) {
+  if (matrix.empty()) return;
+  std::vector<Row> rows = {
+      {"client", "relative error", "of the common part", "rank at 1e-2", "rank at 1e-3", "target's rank"}};
+  const std::size_t shown = std::min<std::size_t>(matrix.size(), 20);
+  for (const MatrixScores& scores : std::span(matrix).first(shown)) {
+    rows.push_back({std::to_string(scores.client), format_significant(scores.relative_error, 3),
+                    format_significant(scores.common_error, 3), format_fixed(scores.numerical_rank_1e2, 0),
+                    format_fixed(scores.numerical_rank_1e3, 0), std::to_string(scores.target_rank)});
+  }
+  out << "\nTargets found\n" << align_columns(rows);
+  if (shown < matrix.size())
+    out << "  and " << format_count(static_cast<int64_t>(matrix.size() - shown)) << " more\n";
+}
+
+void print_phases(std::ostream& out, const std::vector<PhaseSeconds>& phases) {
+  double total = 0;
+  for (const PhaseSeconds& phase : phases) total += phase.seconds;
+  if (!(total > 0)) return;
+  std::vector<Row> rows = {{"phase", "share", "time"}};
+  for (const PhaseSeconds& phase : phases) {
+    if (phase.seconds <= 0) continue;
+    rows.push_back({phase.phase, format_percent(phase.seconds / total), format_duration(phase.seconds)});
+  }
+  out << "\nTime by phase, mean over ranks\n" << align_columns(rows);
+}
+
+Row example_row(const std::string& title, const std::vector<int64_t>& examples) {
+  const std::vector<double> counts(examples.begin(), examples.end());
+  const Spread s = spread(counts);
+  return {title, format_count(static_cast<int64_t>(s.minimum)), format_fixed(s.mean, 1),
+          format_count(static_cast<int64_t>(s.maximum))};
+}
+
+void print_examples(std::ostream& out, const RunPlan& plan) {
+  std::vector<Row> rows = {{"examples of a client", "min", "mean", "max"}};
+  if (!plan.train_examples.empty()) rows.push_back(example_row("train", plan.train_examples));
+  const bool validates =
+      std::ranges::any_of(plan.validation_examples, [](int64_t count) { return count > 0; });
+  if (validates) rows.push_back(example_row("validation", plan.validation_examples));
+  if (!plan.test_examples.empty()) rows.push_back(example_row("test", plan.test_examples));
+  if (rows.size() > 1)
+    out << "\nPartition" << (plan.partition.empty() ? "" : " " + plan.partition) << '\n'
+        << align_columns(rows);
+}
+
+// "0, 3, 5", shortened after a dozen.
+std::string shortened_list(const std::vector<int64_t>& numbers) {
+  std::vector<std::string> parts;
+  for (const int64_t number : std::span(numbers).first(std::min<std::size_t>(numbers.size(), 12))) {
+    parts.push_back(std::to_string(number));
+  }
+  return join(parts, ", ") + (numbers.size() > 12 ? ", ..." : "");
+}
+
+void print_placement(std::ostream& out, const RunPlan& plan) {
+  int64_t groups = 0;
+  std::vector<int64_t> idle;
+  for (std::size_t rank = 0; rank < plan.groups_by_rank.size(); ++rank) {
+    groups += plan.groups_by_rank[rank];
+    if (plan.groups_by_rank[rank] == 0) idle.push_back(static_cast<int64_t>(rank));
+  }
+  out << "\nPlacement of round " << plan.first_round << ": " << format_count(groups) << " groups of up to "
+      << plan.lockstep << " clients on " << plan.ranks << (plan.ranks == 1 ? " rank, " : " ranks, ")
+      << plan.threads << (plan.threads == 1 ? " thread each\n" : " threads each\n");
+  double total_work = 0;
+  for (const double work : plan.work_by_rank) total_work += work;
+  std::vector<Row> rows = {{"rank", "groups"}};
+  if (total_work > 0) rows[0].push_back("share of work");
+  const std::size_t shown = std::min<std::size_t>(plan.groups_by_rank.size(), 32);
+  for (std::size_t rank = 0; rank < shown; ++rank) {
+    rows.push_back({std::to_string(rank), format_count(plan.groups_by_rank[rank])});
+    if (total_work > 0 && rank < plan.work_by_rank.size()) {
+      rows.back().push_back(format_percent(plan.work_by_rank[rank] / total_work));
+    }
+  }
+  out << align_columns(rows);
+  if (shown < plan.groups_by_rank.size())
+    out << "  and " << plan.groups_by_rank.size() - shown << " more ranks\n";
+  if (!idle.empty()) {
+    out << "  without a group: rank" << (idle.size() == 1 ? " " : "s ") << shortened_list(idle)
+        << " (start fewer ranks, or give a smaller --lockstep or more clients)\n";
+  }
+}
+
+void print_sizes(std::ostream& out, const RunPlan& plan) {
+  out << "\nParameters\n"
+      << align_columns({{"frozen", format_count(plan.frozen_parameters)},
+                        {"common, trained", format_count(plan.common_parameters)},
+                        {"of each client, trained", format_count(plan.client_parameters)}});
+  out << "\nTraffic of a round\n"
+      << align_columns({{"up, each client", format_bytes(plan.bytes_up)},
+                        {"down, each client", format_bytes(plan.bytes_down)},
+                        {"all-reduce, each rank", format_bytes(plan.bytes_all_reduce)}});
+  if (plan.memory.empty()) return;
+  int64_t total = 0;
+  std::vector<Row> rows;
+  for (const MemoryItem& item : plan.memory) {
+    rows.push_back({item.what, format_bytes(item.bytes)});
+    total += item.bytes;
+  }
+  rows.push_back({"together", format_bytes(total)});
+  out << "\nMemory of the rank that needs most\n" << align_columns(rows);
+}
+
+}  // namespace
+
+void print_plan(std::ostream& out, const RunPlan& plan) {
+  out << plan.algorithm << " on the " << plan.problem << " problem: rounds " << plan.first_round << " to "
+      << plan.rounds << ", " << format_count(plan.clients) << " clients";
+  if (plan.held_out_clients > 0) out << " (" << format_count(plan.held_out_clients) << " held out)";
+  out << ", " << format_count(plan.clients_per_round) << " a round\n";
+  print_placement(out, plan);
+  print_sizes(out, plan);
+  print_examples(out, plan);
+  if (!plan.output.empty()) out << "\nFiles would go to " << plan.output << '\n';
+}
+
+void print_summary(std::ostream& out, const RunSummary& summary) {
+  out << '\n' << summary.algorithm << ": ";
+  if (summary.rounds_done < summary.rounds) {
+    out << "stopped after " << summary.rounds_done << " of " << summary.rounds << " rounds; --resume goes on";
+  } else {
+    out << summary.rounds << " rounds done";
+  }
+  out << ", " << format_duration(summary.seconds) << '\n';
+  print_accuracy(out, summary);
+  print_matrix(out, summary.matrix);
+  print_ranks(out, summary.ranks);
+  print_phases(out, summary.phases);
+  if (summary.files.empty()) return;
+  std::vector<Row> rows;
+  for (const RunFile& file : summary.files) rows.push_back({file.what, file.path});
+  out << "\nFiles\n" << align_columns(rows, 2);
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,168 @@
+#include "app/summary.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <sstream>
+#include <string>
+
+#include "core/text.h"
+
+namespace pf2lora {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+std::string summary_of(const RunSummary& summary) {
+  std::ostringstream out;
+  print_summary(out, summary);
+  return out.str();
+}
+
+std::string plan_text(const RunPlan& plan) {
+  std::ostringstream out;
+  print_plan(out, plan);
+  return out.str();
+}
+
+// The cells of the line that begins with `title`, without it.
+std::vector<std::string> cells(const std::string& text, const std::string& title) {
+  for (const std::string& line : split(text, '\n')) {
+    const std::string_view content = trim(line);
+    if (!content.starts_with(title)) continue;
+    std::vector<std::string> result = split(content.substr(title.size()), ' ');
+    std::erase(result, "");
+    return result;
+  }
+  ADD_FAILURE() << "no line begins with " << title << " in\n" << text;
+  return {};
+}
+
+RunSummary measured_run() {
+  RunSummary summary;
+  summary.algorithm = "pf2lora";
+  summary.rounds = summary.rounds_done = summary.evaluated_round = 12;
+  summary.seconds = 245;
+  summary.majority_accuracy = {0.4, 0.5, 0.6, 0.7};
+  summary.common_accuracy = {0.6, 0.7, 0.8, 0.9};
+  summary.personal_accuracy = {0.8, 0.8, 0.7, 0.9};
+  return summary;
+}
+
+TEST(PrintSummary, GivesTheSpreadOverClientsBesideTheMajorityClass) {
+  const std::string text = summary_of(measured_run());
+  using Cells = std::vector<std::string>;
+  // Deviations by hand: sqrt(0.0125) for both ramps and sqrt(0.005) for personal.
+  EXPECT_EQ(cells(text, "majority class"), (Cells{"55.0", "11.2", "40.0", "70.0", "40.0", "70.0"}));
+  EXPECT_EQ(cells(text, "common"), (Cells{"75.0", "11.2", "60.0", "90.0", "60.0", "90.0"}));
+  EXPECT_EQ(cells(text, "personal"), (Cells{"80.0", "7.1", "70.0", "90.0", "70.0", "90.0"}));
+  // Differences 0.2, 0.1, -0.1, 0: mean 0.05, variance (0.0225 + 0.0025 + 0.0225 + 0.0025) / 4 = 0.0125.
+  EXPECT_EQ(cells(text, "gain of personal over common"),
+            (Cells{"5.0", "11.2", "-10.0", "20.0", "-10.0", "20.0"}));
+  EXPECT_THAT(text, AllOf(HasSubstr("pf2lora: 12 rounds done, 4 min 05 s"), HasSubstr("after round 12"),
+                          HasSubstr("personal below common: 1 of 4 clients")));
+}
+
+TEST(PrintSummary, LeavesOutWhatWasNotMeasured) {
+  RunSummary summary = measured_run();
+  summary.common_accuracy = {nan, nan, nan, nan};  // the local method has no common model
+  const std::string text = summary_of(summary);
+  EXPECT_THAT(text, HasSubstr("  personal"));
+  for (const char* absent : {"common", "gain", "ranks", "phase", "Files", "Targets", "nan"}) {
+    EXPECT_THAT(text, Not(HasSubstr(absent))) << absent;
+  }
+  EXPECT_THAT(summary_of({}), Not(HasSubstr("accuracy")));
+}
+
+TEST(PrintSummary, SaysThatAStoppedRunCanGoOn) {
+  RunSummary summary = measured_run();
+  summary.rounds_done = 5;
+  EXPECT_THAT(summary_of(summary), HasSubstr("stopped after 5 of 12 rounds; --resume goes on"));
+}
+
+TEST(PrintSummary, ShowsAdaptationRanksPhasesAndFiles) {
+  RunSummary summary = measured_run();
+  summary.adapted = {{5, {0.9, 0.9, nan, 0.8}}, {10, {1, 1, 1, 1}}};
+  summary.ranks = {{"query", "common", {8, 8}, {8, 8}, {1.5, 2.5}},
+                   {"query", "client", {2, 1, 2, 2}, {2, 2, 2, 2}, {1.0, 1.1, 1.2, 1.3}},
+                   {"value", "total", {nan, nan}, {nan, nan}, {nan, nan}}};
+  summary.phases = {{"train", 75}, {"move", 0}, {"all_reduce", 25}};
+  summary.files = {{"metrics", "results/run/results.h5"}};
+  const std::string text = summary_of(summary);
+  EXPECT_EQ(cells(text, "adapted by 5 local steps")[0], "86.7");
+  EXPECT_EQ(cells(text, "adapted by 10 local steps")[0], "100.0");
+  EXPECT_EQ(trim(join(cells(text, "query   common"), " ")), "8.0 (8 to 8) 8.0 (8 to 8) 2.0 (1.5 to 2.5)");
+  EXPECT_EQ(trim(join(cells(text, "query   client"), " ")), "1.8 (1 to 2) 2.0 (2 to 2) 1.1 (1.0 to 1.3)");
+  EXPECT_EQ(cells(text, "train"), (std::vector<std::string>{"75.0%", "1", "min", "15", "s"}));
+  EXPECT_EQ(cells(text, "all_reduce")[0], "25.0%");
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("results/run/results.h5"), Not(HasSubstr("move")), Not(HasSubstr("value"))));
+}
+
+TEST(PrintSummary, ShowsTheMatrixProblemByClient) {
+  RunSummary summary;
+  summary.algorithm = "pf2lora";
+  summary.matrix = {{0, 1.5e-9, 0.25, 3, 3, 3}, {1, 2e-8, 0.3, 5, 5, 5}};
+  const std::string text = summary_of(summary);
+  EXPECT_EQ(cells(text, "0 "), (std::vector<std::string>{"1.5e-09", "0.25", "3", "3", "3"}));
+  EXPECT_EQ(cells(text, "1 "), (std::vector<std::string>{"2e-08", "0.3", "5", "5", "5"}));
+}
+
+RunPlan plan_with_idle_ranks() {
+  RunPlan plan;
+  plan.algorithm = "pf2lora";
+  plan.problem = "transformer";
+  plan.partition = "dirichlet";
+  plan.output = "results/run";
+  plan.rounds = 12;
+  plan.clients = 8;
+  plan.held_out_clients = 2;
+  plan.clients_per_round = 6;
+  plan.lockstep = 2;
+  plan.ranks = 5;
+  plan.threads = 1;
+  plan.groups_by_rank = {1, 0, 1, 1, 0};
+  plan.work_by_rank = {20, 0, 10, 10, 0};
+  plan.frozen_parameters = 22713216;
+  plan.common_parameters = 294912;
+  plan.client_parameters = 73728;
+  plan.bytes_up = plan.bytes_down = 294912 * 4;
+  plan.bytes_all_reduce = 294912 * 24;
+  plan.memory = {{"model", int64_t{90} << 20}, {"prefix cache", int64_t{38} << 20}};
+  plan.train_examples = {100, 300, 200};
+  plan.validation_examples = {0, 0, 0};
+  plan.test_examples = {50, 51, 52};
+  return plan;
+}
+
+TEST(PrintPlan, NamesRanksWithoutAGroup) {
+  const std::string text = plan_text(plan_with_idle_ranks());
+  EXPECT_THAT(text, AllOf(HasSubstr("3 groups of up to 2 clients on 5 ranks"),
+                          HasSubstr("without a group: ranks 1, 4")));
+  EXPECT_EQ(cells(text, "0 "), (std::vector<std::string>{"1", "50.0%"}));
+  RunPlan busy = plan_with_idle_ranks();
+  busy.ranks = 2;
+  busy.groups_by_rank = {2, 1};
+  busy.work_by_rank = {};
+  EXPECT_THAT(plan_text(busy), Not(HasSubstr("without a group")));
+}
+
+TEST(PrintPlan, GivesSizesTrafficMemoryAndExamples) {
+  const std::string text = plan_text(plan_with_idle_ranks());
+  EXPECT_THAT(text, HasSubstr("8 clients (2 held out), 6 a round"));
+  EXPECT_EQ(cells(text, "common, trained"), std::vector<std::string>{"294,912"});
+  EXPECT_EQ(cells(text, "of each client, trained"), std::vector<std::string>{"73,728"});
+  EXPECT_EQ(cells(text, "up, each client"), (std::vector<std::string>{"1.1", "MiB"}));  // 1.125 MiB
+  EXPECT_EQ(cells(text, "together"), (std::vector<std::string>{"128.0", "MiB"}));
+  EXPECT_EQ(cells(text, "train "), (std::vector<std::string>{"100", "200.0", "300"}));
+  EXPECT_EQ(cells(text, "test "), (std::vector<std::string>{"50", "51.0", "52"}));
+  EXPECT_THAT(text, Not(HasSubstr("validation")));
+}
+
+}  // namespace
+}  // namespace pf2lora
