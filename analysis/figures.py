@@ -1,0 +1,326 @@
+"""Figures that follow a run, or several together: accuracy or error by round, by client, and time."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .runs import Configuration, Run, same_partition
+from .style import (GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below, styled)
+
+FEW_CLIENTS = 40  # up to here every client is drawn by itself
+_LOW, _HIGH = 10, 90  # percentiles over clients that bands span
+
+
+def overview(groups: list[Configuration]) -> list[Plot]:
+    """The figures of all runs together; what no run recorded is left out."""
+    if groups[0].first.is_matrix:
+        plots = [error_by_round(groups)]
+    else:
+        plots = [accuracy_by_round(groups), accuracy_by_client(groups)]
+    return [plot for plot in (*plots, time_by_phase(groups)) if plot]
+
+
+def _curves(group: Configuration, name: str):
+    """Rounds that all seeds share, [seed, round] means over clients, [round, clients of all seeds]; None without."""
+    found = [(run.data["evaluation"].values, run.by_round(name)) for run in group.runs]
+    found = [(rounds, values) for rounds, values in found if values is not None]
+    if not found:
+        return None
+    shared = sorted(set.intersection(*(set(rounds.tolist()) for rounds, _ in found)))
+    if not shared:
+        return None
+    rows = [values[np.isin(rounds, shared)] for rounds, values in found]
+    with np.errstate(invalid="ignore"):
+        means = np.array([[np.nanmean(r) if not np.isnan(r).all() else np.nan for r in row] for row in rows])
+    return np.array(shared), means, np.concatenate(rows, axis=1)
+
+
+def _marker(rounds) -> dict:
+    return {"marker": "o", "markersize": 3.2} if len(rounds) <= 25 else {}
+
+
+def _majority(group: Configuration) -> float | None:
+    values = [run.clients("majority_accuracy") for run in group.runs]
+    values = [np.nanmean(v[run.trained]) for v, run in zip(values, group.runs) if v is not None]
+    return 100 * float(np.mean(values)) if values else None
+
+
+def _measures(group: Configuration, twice: bool) -> dict[str, tuple]:
+    """Curves of personal, common and adapted accuracy; common only where it is not the personal one, or `twice`."""
+    curves = {kind: _curves(group, f"{kind}_accuracy") for kind in ("personal", "common", "adapted")}
+    curves = {kind: c for kind, c in curves.items() if c}
+    if "personal" in curves and "common" in curves and not twice:
+        if np.array_equal(curves["personal"][2], curves["common"][2], equal_nan=True):
+            del curves["common"]
+    return curves
+
+
+def _round_axis(axes) -> None:
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+@styled
+def accuracy_by_round(groups: list[Configuration]) -> Plot | None:
+    """Accuracy over evaluations: of one configuration with its spread, of several as a panel a measure."""
+    measured = [_measures(group, twice=len(groups) > 1) for group in groups]
+    if not any(measured):
+        return None
+    if len(groups) == 1:
+        return _accuracy_of_one(groups[0], measured[0])
+    kinds = [kind for kind in ("personal", "common", "adapted") if any(kind in m for m in measured)]
+    figure = canvas(3.3 + 0.12 * len(groups), width=WIDTH)
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    styles, handles = configuration_styles([g.first.algorithm for g in groups]), {}
+    for axes, kind in zip(panels, kinds):
+        axes.set_title({"personal": "personal", "common": "common part alone", "adapted": "after local steps"}[kind])
+        for group, curves, (colour, line) in zip(groups, measured, styles):
+            if kind in curves:
+                rounds, means, _ = curves[kind]
+                middle = 100 * means.mean(axis=0)
+                axes.plot(rounds, middle, color=colour, linestyle=line, **_marker(rounds))
+                if len(means) > 1:
+                    half = 100 * means.std(axis=0, ddof=1)
+                    axes.fill_between(rounds, middle - half, middle + half, color=colour, alpha=0.13, linewidth=0)
+            handles[group.label] = Line2D([], [], color=colour, linestyle=line)
+        _round_axis(axes)
+    levels = dict.fromkeys(round(level, 1) for g in groups if (level := _majority(g)) is not None)
+    if len(levels) <= 3:
+        for level in levels:
+            for axes in panels:
+                axes.axhline(level, color=GREY, linestyle=LINES[2], linewidth=1)
+            handles["majority class"] = Line2D([], [], color=GREY, linestyle=LINES[2], linewidth=1)
+    panels[0].set_ylabel("accuracy (mean over clients)")
+    panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    legend_below(figure, handles)
+    seeds = " Bands: standard deviation over seeds." if any(len(g.runs) > 1 for g in groups) else ""
+    return Plot("accuracy_by_round",
+                "Accuracy by round, mean over clients. Personal is what a client would deploy: the common part where the "
+                "method has no personal one." + seeds, figure)
+
+
+def _accuracy_of_one(group: Configuration, curves: dict) -> Plot:
+    figure = canvas(3.4, width=5.2)
+    axes, handles = figure.subplots(), {}
+    for kind, (rounds, means, clients) in curves.items():
+        label = "personal = common" if kind == "personal" and "common" not in curves and _has_common(group) else kind
+        if kind == "adapted":
+            label = f"adapted, {group.first.adaptation_steps[-1]} local steps"
+        low, high = np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
+        axes.fill_between(rounds, 100 * low, 100 * high, color=MEASURE[kind], alpha=0.14, linewidth=0)
+        (handles[label],) = axes.plot(rounds, 100 * means.mean(axis=0), color=MEASURE[kind], **_marker(rounds))
+    if (level := _majority(group)) is not None:
+        handles["majority class"] = axes.axhline(level, color=GREY, linestyle=LINES[1], linewidth=1.1)
+    axes.set_ylabel("accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    _round_axis(axes)
+    legend_below(figure, handles)
+    seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+    return Plot("accuracy_by_round",
+                f"Accuracy by round: mean over clients{seeds} (line) and 10th to 90th percentile over clients (band).",
+                figure)
+
+
+def _has_common(group: Configuration) -> bool:
+    return any(run.clients("common_accuracy") is not None for run in group.runs)
+
+
+@styled
+def accuracy_by_client(groups: list[Configuration]) -> Plot | None:
+    """Accuracy of each client at the last evaluation, sorted by personal accuracy (first seed of a configuration)."""
+    groups = [g for g in groups if g.first.clients("personal_accuracy") is not None]
+    if not groups:
+        return None
+    return _bars(groups[0].first) if len(groups) == 1 else _client_points(groups)
+
+
+def _bars(run: Run) -> Plot:
+    chosen = np.flatnonzero(run.trained)
+    personal = 100 * run.clients("personal_accuracy")[chosen]
+    order = np.argsort(-personal, kind="stable")
+    series = {"personal": personal[order]}
+    for kind in ("common", "adapted", "majority"):
+        if (values := run.clients(f"{kind}_accuracy")) is not None:
+            series[kind] = 100 * values[chosen][order]
+    if "common" in series and np.array_equal(series["common"], series["personal"], equal_nan=True):
+        del series["common"]
+    names, n = [str(c) for c in chosen[order]], len(chosen)
+    aggregate = n > FEW_CLIENTS
+    if aggregate:
+        parts = np.array_split(np.arange(n), FEW_CLIENTS)
+        series = {kind: np.array([np.nanmean(v[p]) for p in parts]) for kind, v in series.items()}
+    x = np.arange(len(series["personal"]))
+    figure = canvas(3.2, width=max(4.2, min(WIDTH, 2.2 + 0.4 * len(x))))
+    axes, handles = figure.subplots(), {}
+    bars = [kind for kind in ("personal", "common") if kind in series]
+    width = 0.8 / len(bars)
+    for i, kind in enumerate(bars):
+        place = x + (i - (len(bars) - 1) / 2) * width
+        axes.bar(place, series[kind], 0.92 * width, color=MEASURE[kind])
+        handles[kind if kind == "common" or "common" in series else "personal = common"] = Patch(color=MEASURE[kind])
+    if "common" not in series and run.clients("common_accuracy") is None:
+        handles = {"personal": handles.pop("personal = common")}
+    if "adapted" in series:
+        handles["adapted"] = axes.plot(x, series["adapted"], linestyle="none", marker="D", markersize=4.5,
+                                       color=MEASURE["adapted"], markeredgecolor="white", markeredgewidth=0.6)[0]
+    if "majority" in series:
+        marks = axes.hlines(series["majority"], x - 0.44, x + 0.44, color="black", linewidth=1.6)
+        handles["majority class"] = marks
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.set_ylim(0, 103)
+    axes.grid(axis="x", visible=False)
+    axes.set_ylabel("accuracy")
+    if aggregate:
+        axes.set_xlabel(f"clients by personal accuracy, best first: means of {len(x)} equal parts of {n}")
+        axes.set_xticks([])
+    else:
+        axes.set_xticks(x, names)
+        axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
+        axes.set_xlabel("client")
+    axes.set_xlim(-0.7, len(x) - 0.3)
+    legend_below(figure, handles)
+    return Plot("accuracy_by_client", "Accuracy of each client on its own test examples at the last evaluation, sorted "
+                "by personal accuracy. Black marks: always answering the client's most frequent training class.", figure)
+
+
+def _client_points(groups: list[Configuration]) -> Plot:
+    """Clients as points in one order where the runs share a partition, else each run's clients sorted by themselves."""
+    first = groups[0].first
+    paired = all(same_partition(first, g.first) for g in groups) and first.trained.sum() <= FEW_CLIENTS
+    styles = configuration_styles([g.first.algorithm for g in groups])
+    figure, handles = canvas(3.2 + 0.12 * len(groups)), {}
+    axes = figure.subplots()
+    values = [100 * g.first.clients("personal_accuracy")[g.first.trained] for g in groups]
+    if paired:
+        chosen = np.flatnonzero(first.trained)
+        order = np.argsort(-values[0], kind="stable")
+        x, markers = np.arange(len(order)), "osD^vP*X"
+        majority = first.clients("majority_accuracy")
+        if majority is not None:
+            level = 100 * majority[chosen][order]
+            handles["majority class"] = axes.hlines(level, x - 0.42, x + 0.42, color="black", linewidth=1.4)
+        shift = np.linspace(-0.3, 0.3, len(groups))
+        for i, (group, v, (colour, _)) in enumerate(zip(groups, values, styles)):
+            handles[group.label] = axes.plot(x + shift[i], v[order], linestyle="none", color=colour, markersize=5,
+                                             marker=markers[i % len(markers)])[0]
+        axes.set_xticks(x, [str(c) for c in chosen[order]])
+        axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
+        axes.set_xlim(-0.7, len(x) - 0.3)
+        axes.set_xlabel("client")
+        caption = "Clients in the order of the first configuration."
+    else:
+        for group, v, (colour, line) in zip(groups, values, styles):
+            v = np.sort(v[~np.isnan(v)])[::-1]
+            place = (np.arange(len(v)) + 0.5) / len(v) * 100
+            (handles[group.label],) = axes.plot(place, v, color=colour, linestyle=line, **_marker(v))
+        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
+        axes.set_xlabel("share of clients, best first")
+        caption = "The clients of each run sorted by themselves, best first."
+    axes.set_ylabel("personal accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    legend_below(figure, handles)
+    seeds = " (first seed)" if any(len(g.runs) > 1 for g in groups) else ""
+    return Plot("accuracy_by_client", f"Personal accuracy of each client at the last evaluation{seeds}. {caption}",
+                figure)
+
+
+@styled
+def error_by_round(groups: list[Configuration]) -> Plot | None:
+    """The matrix problem: relative error and loss over rounds, clients as thin lines, the mean over all as thick."""
+    figure = canvas(3.3 + 0.12 * (len(groups) > 1) * len(groups))
+    styles, handles, drawn = configuration_styles([g.first.algorithm for g in groups]), {}, False
+    for axes, name, title in zip(figure.subplots(1, 2), ("relative_error", "personal_loss"), ("relative error", "loss")):
+        for group, (colour, line) in zip(groups, styles):
+            if (curves := _curves(group, name)) is None:
+                continue
+            rounds, _, clients = curves
+            clients = np.where(clients > 0, clients, np.nan)
+            drawn = drawn or not np.isnan(clients).all()
+            if clients.shape[1] <= FEW_CLIENTS:
+                axes.plot(rounds, clients, color=colour, alpha=0.35, linewidth=0.7)
+            else:
+                axes.fill_between(rounds, *np.nanpercentile(clients, [_LOW, _HIGH], axis=1), color=colour, alpha=0.15)
+            mean = np.array([np.nanmean(row) if not np.isnan(row).all() else np.nan for row in clients])
+            axes.plot(rounds, mean, color=colour, linestyle=line, linewidth=1.8, **_marker(rounds))
+            handles[group.label] = Line2D([], [], color=colour, linestyle=line, linewidth=1.8)
+        axes.set_yscale("log")
+        axes.set_title(title)
+        _round_axis(axes)
+    if not drawn:
+        return None
+    if len(groups) > 1:
+        legend_below(figure, handles)
+    return Plot("error_by_round", "Relative error of each client's matrix and its loss by round. Thin: clients (of every "
+                "seed; with many, 10th to 90th percentile). Thick: mean.", figure)
+
+
+@styled
+def time_by_phase(groups: list[Configuration]) -> Plot | None:
+    """Seconds by phase: by round and by process for one run, totals for several."""
+    runs = [run for g in groups for run in g.runs if run.data["phase_seconds"].size]
+    if not runs:
+        return None
+    return _time_of_one(runs[0]) if len(runs) == 1 else _time_of_many([g for g in groups if g.runs])
+
+
+def _stack(axes, values: dict, places, horizontal: bool, width: float = 0.8) -> dict:
+    base, handles = np.zeros(len(places)), {}
+    for phase, seconds in values.items():
+        colour = PHASE.get(phase, GREY)
+        if horizontal:
+            axes.barh(places, seconds, width, left=base, color=colour)
+        else:
+            axes.bar(places, seconds, width, bottom=base, color=colour)
+        base = base + seconds
+        handles[phase.replace("_", "-")] = Patch(color=colour)
+    return handles
+
+
+def _time_of_one(run: Run) -> Plot:
+    seconds = run.data["phase_seconds"].transpose("round", "phase", "process").values
+    phases, rounds = [str(p) for p in run.data["phase"].values], run.data["round"].values
+    processes = seconds.shape[2]
+    figure = canvas(3.1)
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    if len(rounds) <= 60:
+        by_round = seconds.mean(axis=2)
+        handles = _stack(left, {p: by_round[:, i] for i, p in enumerate(phases)}, rounds, False)
+    else:
+        mean = seconds.mean(axis=2).T
+        left.stackplot(rounds, mean, colors=[PHASE.get(p, GREY) for p in phases], linewidth=0)
+        handles = {p.replace("_", "-"): Patch(color=PHASE.get(p, GREY)) for p in phases}
+    left.set_title("by round, mean over processes" if processes > 1 else "by round")
+    left.set_ylabel("seconds")
+    _round_axis(left)
+    totals = seconds.sum(axis=0)
+    _stack(right, {p: totals[i] for i, p in enumerate(phases)}, np.arange(processes), True,
+           0.7 if processes <= 32 else 1.0)
+    right.set_title("by process, all rounds")
+    right.set_xlabel("seconds")
+    right.set_ylabel("process (MPI rank)")
+    right.yaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    right.set_ylim(processes - 0.4, -0.6)
+    left.grid(axis="x", visible=False)
+    right.grid(axis="y", visible=False)
+    legend_below(figure, handles)
+    return Plot("time_by_phase", "Wall time by phase of the round, as each process measured it.", figure)
+
+
+def _time_of_many(groups: list[Configuration]) -> Plot:
+    figure = canvas(1.5 + 0.34 * len(groups))
+    axes = figure.subplots()
+    totals = [[run.phase_totals() for run in g.runs] for g in groups]
+    phases = list(dict.fromkeys(p for t in totals for one in t for p in one))
+    handles = _stack(axes, {p: np.array([np.mean([one.get(p, 0.0) for one in t]) for t in totals]) for p in phases},
+                     np.arange(len(groups)), True, 0.66)
+    axes.set_yticks(np.arange(len(groups)), [g.label for g in groups])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds, all rounds")
+    legend_below(figure, handles)
+    seeds = ", and over seeds" if any(len(g.runs) > 1 for g in groups) else ""
+    return Plot("time_by_phase", f"Wall time by phase, mean over processes{seeds}.", figure)

@@ -1,0 +1,75 @@
+"""The HTML page of a report: one self-contained file, no script and no outside resource."""
+
+from __future__ import annotations
+
+from jinja2 import Environment
+
+_TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+  body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1b1b1b; background: #fff;
+         max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
+  h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
+  h1 + p { color: #555; margin: 0 0 1.5rem; }
+  h2 { border-bottom: 2px solid #0072B2; padding-bottom: .2rem; }
+  .scroll { overflow-x: auto; }
+  table { border-collapse: collapse; margin: .3rem 0; font-variant-numeric: tabular-nums; font-size: .9rem; }
+  caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+  th, td { padding: .22rem .7rem .22rem 0; text-align: right; vertical-align: top; }
+  th:first-child, td:first-child { text-align: left; }
+  thead th { border-top: 1.5px solid #1b1b1b; border-bottom: 1px solid #1b1b1b; font-weight: 600;
+             vertical-align: bottom; }
+  tbody tr:last-child td { border-bottom: 1.5px solid #1b1b1b; }
+  table.facts td { text-align: left; overflow-wrap: anywhere; } table.facts th { text-align: left; white-space: nowrap; }
+  .note, figcaption { color: #444; font-size: .85rem; max-width: 50rem; }
+  .note { margin: .1rem 0 1.4rem; }
+  figure { margin: 1.2rem 0 1.8rem; } figure img { max-width: 100%; height: auto; display: block; }
+  details { margin: .6rem 0; } summary { cursor: pointer; color: #0072B2; }
+  code { font-size: .85em; overflow-wrap: anywhere; }
+  @media print { body { font-size: 10pt; max-width: none; margin: 0; } h2 { break-after: avoid; }
+    figure, tbody tr { break-inside: avoid; } .scroll { overflow: visible; } table { font-size: 8.5pt; }
+    th, td { padding-right: .45rem; } }
+</style>
+</head>
+<body>
+{% macro table(t) %}
+<div class="scroll"><table>
+<caption>{{ t.title }}</caption>
+<thead><tr>{% for c in t.columns %}<th scope="col">{{ c }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in t.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
+</tbody></table></div>
+{% if t.note %}<p class="note">{{ t.note }}</p>{% endif %}
+{% endmacro %}
+{% macro figure(f) %}
+<figure id="{{ f.id }}"><img src="{{ f.uri }}" alt="{{ f.caption }}" width="{{ f.width }}">
+<figcaption>{{ f.caption }}</figcaption></figure>
+{% endmacro %}
+<h1>{{ title }}</h1>
+<p>{{ subtitle }}</p>
+{% for section in sections %}
+<section>
+{% if section.heading %}<h2>{{ section.heading }}</h2>{% endif %}
+{% for t in section.tables %}{{ table(t) }}{% endfor %}
+{% for f in section.figures %}{{ figure(f) }}{% endfor %}
+{% if section.facts %}<table class="facts"><tbody>{% for name, value in section.facts %}
+<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
+</tbody></table>{% endif %}
+{% if section.options %}<details><summary>All options</summary><table class="facts"><tbody>
+{% for name, value in section.options %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}</tbody></table></details>{% endif %}
+</section>
+{% endfor %}
+</body>
+</html>
+"""
+
+
+def render(title: str, subtitle: str, sections: list[dict]) -> str:
+    """The page as text. A section has heading, tables, figures (id, uri, caption, width), facts and options."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections)

@@ -1,0 +1,153 @@
+"""python -m analysis.report RESULTS... [--output DIR]: one HTML page, and its figures and tables as files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import figures, page, spectra, tables
+from .loader import FormatError
+from .runs import Configuration, Run, differing, group, read, show
+from .style import Plot
+
+BAD_USE, BAD_INPUT = 2, 3
+_PIXELS = 118  # of the page to an inch of a figure
+_PROVENANCE = (
+    ("program_version", "program"), ("git_commit", "commit"), ("command_line", "command"),
+    ("start_utc", "start (UTC)"), ("end_utc", "end (UTC)"), ("hosts", "hosts"), ("ranks", "MPI ranks"),
+    ("threads", "threads a rank"), ("cpu_model", "CPU"), ("libtorch_version", "LibTorch"), ("mpi_version", "MPI"),
+    ("hdf5_version", "HDF5"), ("data_name", "data"), ("data_source", "source of data"),
+    ("data_licence", "licence of data"), ("data_sha256", "SHA-256 of data"), ("model_sha256", "SHA-256 of model"),
+)
+
+
+def write_report(paths, output=None, details: int = 8) -> Path:
+    """Writes the report of results files or run directories; returns the page. Throws FormatError, OSError.
+
+    `output` is report/ beside the first results file unless given; the first `details` configurations get a section
+    of their own. Beside report.html stand figures/*.png and *.pdf, tables.md and tables.tex.
+    """
+    runs = read(paths)
+    if len({run.is_matrix for run in runs}) > 1:
+        raise FormatError("the matrix problem and text cannot be compared: give results of one problem")
+    groups = group(runs)
+    output = Path(output) if output else Path(runs[0].data.attrs["path"]).parent / "report"
+    pictures = output / "figures"
+    pictures.mkdir(parents=True, exist_ok=True)
+
+    sections, written = [], []
+    together = _compare(groups) if len(runs) > 1 else []
+    plots = figures.overview(groups) + [p for p in [spectra.ranks_by_round(groups)] if p]
+    own = {id(g): [tables.summary(run) for run in g.runs] for g in groups}
+    if len(runs) == 1:
+        together = own[id(groups[0])]
+    sections.append({"heading": "Results" if len(runs) == 1 else "Comparison", "tables": together,
+                     "figures": _embed(plots, pictures, "")})
+    written += together
+    for number, g in enumerate(groups[:details]):
+        prefix = "" if len(groups) == 1 else f"run{number + 1}_"
+        extra = [t for t in (tables.rank_summary(g.first), tables.cost_summary(g.first)) if t]
+        shown = (own[id(g)] if len(runs) > 1 else []) + extra
+        sections.append({"heading": "What was learned, and its cost" if len(runs) == 1 else g.label, "tables": shown,
+                         "figures": _embed(spectra.details(g.first), pictures, prefix)})
+        written += shown
+    if len(groups) > details:
+        sections.append({"facts": [("note", f"{len(groups) - details} further configurations have no section of their "
+                                            "own; --details says how many do")]})
+    sections += [_provenance(run, len(runs) > 1) for run in runs]
+
+    (output / "tables.md").write_text("\n".join(t.markdown() for t in written), encoding="utf-8")
+    (output / "tables.tex").write_text("\n".join(t.latex() for t in written), encoding="utf-8")
+    target = output / "report.html"
+    target.write_text(page.render(_title(groups), _subtitle(runs), sections), encoding="utf-8")
+    return target
+
+
+def _compare(groups: list[Configuration]) -> list[tables.Table]:
+    runs = [run for g in groups for run in g.runs]
+    found = [tables.comparison(groups), tables.paired_differences(groups)]
+    names = differing(runs)
+    if names:
+        table = tables.Table("Options that differ", ["configuration", *names])
+        for g in groups:
+            values = [show(g.first.options[n]) if n in g.first.options else tables.DASH for n in names]
+            table.rows.append([g.label, *values])
+        found.append(table)
+    return [t for t in found if t]
+
+
+def _embed(plots: list[Plot], directory: Path, prefix: str) -> list[dict]:
+    embedded = []
+    for plot in plots:
+        plot.name = prefix + plot.name
+        plot.save(directory)
+        embedded.append({"id": plot.name, "uri": plot.data_uri(), "caption": plot.caption,
+                         "width": round(plot.figure.get_figwidth() * _PIXELS)})
+    return embedded
+
+
+def _provenance(run: Run, several: bool) -> dict:
+    attrs = run.data.attrs
+    facts = [("file", attrs["path"])]
+    facts += [(label, _fact(attrs[name])) for name, label in _PROVENANCE if attrs.get(name) not in (None, "")]
+    options = [(name, show(value)) for name, value in run.options.items()]
+    return {"heading": f"Provenance: {run.name}" if several else "Provenance", "facts": facts, "options": options}
+
+
+def _fact(value) -> str:
+    """An attribute as text; of hosts by rank each name once."""
+    return ", ".join(dict.fromkeys(map(str, value))) if isinstance(value, list) else str(value)
+
+
+def _title(groups: list[Configuration]) -> str:
+    algorithms = list(dict.fromkeys(g.first.algorithm for g in groups))
+    if len(groups) == 1:
+        return f"pf2lora: {groups[0].label}"
+    return "pf2lora: " + (", ".join(algorithms) if len(algorithms) <= 5 else f"{len(groups)} configurations")
+
+
+def _subtitle(runs: list[Run]) -> str:
+    first = runs[0]
+    data, options = first.data, first.options
+    if first.is_matrix:
+        what = "matrix problem"
+    else:
+        what = f"{Path(str(options.get('data', 'text'))).stem} with {Path(str(options.get('model', '?'))).name}"
+    rounds = int(data["round"].values[-1]) if data.sizes["round"] else 0
+    parts = [what, f"{data.sizes['client']} clients", f"{rounds} rounds"]
+    if len(runs) > 1:
+        parts.append(f"{len(runs)} runs")
+    for name, label in (("program_version", ""), ("git_commit", "commit "), ("hosts", "on "), ("start_utc", "")):
+        if data.attrs.get(name):
+            value = _fact(data.attrs[name])
+            parts.append(label + (value[:12] if name == "git_commit" else value))
+    return " · ".join(parts)
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit code: 0, 2 for bad use (argparse), 3 for a missing or foreign file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="Writes one HTML page about one run, or comparing several, with every figure as PNG and PDF and "
+                    "every table as Markdown and LaTeX. Runs that differ in their seed alone are taken together.")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.h5, or the output directory of a run")
+    parser.add_argument("--output", metavar="DIR", help="where the report goes [report/ beside the first results file]")
+    parser.add_argument("--details", metavar="N", type=int, default=8,
+                        help="configurations that get a section of their own [8]")
+    chosen = parser.parse_args(arguments)
+    if chosen.details < 0:
+        parser.error(f"--details is {chosen.details}: give 0 or more")
+    try:
+        print(write_report(chosen.results, chosen.output, chosen.details))
+    except FormatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: the report cannot be written: {error}; choose another --output", file=sys.stderr)
+        return BAD_USE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Runs side by side: what they differ in, what to call them, which are seeds of one configuration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray
+
+from . import ranks
+from .loader import load
+
+# Options that say where and how a run is carried out, not what it computes.
+EXECUTION = frozenset(
+    "output resume overwrite max-hours checkpoint-every threads progress dry-run lockstep prefix-cache config "
+    "print-config list version help".split()
+)
+MEASURES = ("personal", "common", "adapted")
+WORDS = ("algorithm", "hypergradient", "partition", "head", "optimizer", "schedule", "backend", "precision", "pooling")
+
+
+@dataclass
+class Run:
+    """One results.h5; `name` is its directory's (or file's) name."""
+
+    data: xarray.Dataset
+    name: str
+
+    @property
+    def options(self) -> dict:
+        return self.data.attrs["options"]
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.options.get("algorithm", "unknown"))
+
+    @property
+    def is_matrix(self) -> bool:
+        return self.options.get("problem") == "matrix"
+
+    @property
+    def seed(self):
+        return self.options.get("seed")
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Clients that are not held out; all of them where every one is."""
+        held_out = self.data["held_out"].values
+        return ~held_out if not held_out.all() else np.ones_like(held_out)
+
+    def clients(self, name: str, evaluation: int = -1, step: int = -1) -> np.ndarray | None:
+        """A variable [.., client] at an evaluation (and adaptation step), [client]; None where it has no value."""
+        if name not in self.data:
+            return None
+        values = self.data[name]
+        for dimension, index in (("evaluation", evaluation), ("adaptation_step", step)):
+            if dimension in values.dims:
+                if not values.sizes[dimension]:
+                    return None
+                values = values.isel({dimension: index})
+        values = values.values.astype(float)
+        return None if np.isnan(values).all() else values
+
+    def by_round(self, name: str, step: int = -1) -> np.ndarray | None:
+        """A variable over evaluations for the clients that train, [evaluation, client]; None without values."""
+        if name not in self.data:
+            return None
+        values = self.data[name]
+        if "adaptation_step" in values.dims:
+            if not values.sizes["adaptation_step"]:
+                return None
+            values = values.isel(adaptation_step=step)
+        values = values.transpose("evaluation", "client").values.astype(float)[:, self.trained]
+        return None if values.size == 0 or np.isnan(values).all() else values
+
+    @property
+    def adaptation_steps(self) -> list[int]:
+        return [int(v) for v in self.data["adaptation_step"].values] if "adaptation_step" in self.data else []
+
+    def spectra(self, kind: str) -> np.ndarray | None:
+        """Singular values of the last record, [site, k] for common and [client, site, k] else; None if there are none."""
+        values = self.data[f"{kind}_singular_values"]
+        if not values.sizes["spectrum"] or not values.size:
+            return None
+        values = values.isel(spectrum=-1).values
+        return None if np.isnan(values).all() else values
+
+    def client_rank_measure(self, measure: str, kind: str = "total") -> np.ndarray | None:
+        """Mean over sites of a rank measure, [client]."""
+        values = self.spectra(kind)
+        return None if values is None else ranks.MEASURES[measure](values).mean(axis=-1)
+
+    def phase_totals(self) -> dict[str, float]:
+        """Seconds by phase over all rounds, mean over processes."""
+        seconds = self.data["phase_seconds"].sum("round").mean("process")
+        return {str(phase): float(seconds.sel(phase=phase)) for phase in self.data["phase"].values}
+
+
+@dataclass
+class Configuration:
+    """Runs that differ in their seed alone, in order of their seeds."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+
+def read(paths) -> list[Run]:
+    """Loads results; names that several share are told apart by their parent directories. Throws FormatError."""
+    loaded = [load(path) for path in paths]
+    files = [Path(data.attrs["path"]).resolve() for data in loaded]
+    names = [file.parent.name if file.name == "results.h5" else file.stem for file in files]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    names = [f"{f.parent.parent.name}/{n}" if n in shared else n for f, n in zip(files, names)]
+    return [Run(data, name) for data, name in zip(loaded, names)]
+
+
+def differing(runs: list[Run]) -> list[str]:
+    """Options, execution and seed aside, that two runs hold with different values, algorithm first."""
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    found = [
+        name
+        for name in names
+        if name not in EXECUTION and name != "seed"
+        and len({show(run.options[name]) for run in runs if name in run.options}) > 1
+    ]
+    return sorted(found, key=lambda name: name != "algorithm")
+
+
+def group(runs: list[Run]) -> list[Configuration]:
+    """Seeds of the same configuration together, in order of appearance, labelled by what differs.
+
+    A seed that comes again with the same configuration starts a configuration of its own.
+    """
+    keys: dict[tuple, list[Run]] = {}
+    for run in runs:
+        key = tuple(sorted((k, show(v)) for k, v in run.options.items() if k not in EXECUTION and k != "seed"))
+        copy = 0
+        while any(other.seed == run.seed for other in keys.get((key, copy), [])):
+            copy += 1
+        keys.setdefault((key, copy), []).append(run)
+    by_algorithm = {run.algorithm: [r for r in runs if r.algorithm == run.algorithm] for run in runs}
+    groups = []
+    for members in keys.values():
+        # What differs between methods alone (a client-rank of 0) goes without saying.
+        names = (["algorithm"] if len(by_algorithm) > 1 else []) + differing(by_algorithm[members[0].algorithm])
+        members.sort(key=lambda run: (run.seed is None, run.seed))
+        groups.append(Configuration(_label(members[0], names), members))
+    counts = Counter(g.label for g in groups)
+    for g in groups:
+        if counts[g.label] > 1:
+            g.label = f"{g.label} ({g.first.name})"
+    return groups
+
+
+def _label(run: Run, names: list[str]) -> str:
+    if not names:
+        return run.algorithm
+    parts = [
+        show(run.options[name]) if name in WORDS else f"{name} {show(run.options[name])}"
+        for name in names
+        if name in run.options
+    ]
+    label = ", ".join(parts) or run.algorithm
+    return label if len(label) <= 48 else f"{run.algorithm} ({run.name})"
+
+
+def show(value) -> str:
+    """An option's value as text."""
+    if isinstance(value, list):
+        return ",".join(show(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def same_partition(a: Run, b: Run) -> bool:
+    """Whether two runs gave the same test examples to the same clients, so that clients pair up."""
+    names = ("test_offsets", "test_index", "train_offsets", "train_index")
+    if not all(name in run.data for name in names for run in (a, b)):
+        return a.is_matrix and b.is_matrix and a.data.sizes["client"] == b.data.sizes["client"]
+    return all(np.array_equal(a.data[name].values, b.data[name].values) for name in names)

@@ -1,0 +1,248 @@
+"""Figures of what was learned: singular spectra, ranks by round and client, and what they go along with."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+from . import ranks, statistics
+from .figures import FEW_CLIENTS
+from .runs import Configuration, Run
+from .style import GREEN, TERM, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
+
+_COLUMNS = 6
+_MOST_LAYERS = 12
+_SHOWN = ("entropy rank", "numerical rank (1e-2)")
+
+
+def details(run: Run) -> list[Plot]:
+    """The figures that belong to one run; what it did not record is left out."""
+    plots = [singular_spectra(run)]
+    if run.is_matrix:
+        plots.append(rank_bars(run))
+    else:
+        plots += [rank_relations(run), norm_ratio_relations(run)]
+    return [plot for plot in plots if plot]
+
+
+def _panel_sites(run: Run) -> tuple[list[list[int]], str]:
+    """Sites by rows of panels (a target, at most six layers), and what the caption says of layers left out."""
+    layers, targets = run.data["layer"].values, run.data["site_target"].values
+    distinct = sorted(set(layers.tolist()))
+    note = ""
+    if len(distinct) > _MOST_LAYERS:
+        kept = np.linspace(0, len(distinct) - 1, _MOST_LAYERS).round().astype(int)
+        note = f" {_MOST_LAYERS} of {len(distinct)} layers."
+        distinct = [distinct[i] for i in kept]
+    rows = []
+    for target in dict.fromkeys(targets.tolist()):
+        sites = [i for layer in distinct for i in np.flatnonzero((layers == layer) & (targets == target)).tolist()]
+        rows += [sites[i : i + _COLUMNS] for i in range(0, len(sites), _COLUMNS)]
+    return rows, note
+
+
+@styled
+def singular_spectra(run: Run) -> Plot | None:
+    """Singular values of common, own and total adapters by layer and target; clients as thin lines."""
+    values = {kind: run.spectra(kind) for kind in ("total", "client", "common")}
+    values = {kind: v for kind, v in values.items() if v is not None and np.nanmax(v) > 0}
+    if not values:
+        return None
+    if len(values) == 2:
+        values.pop("total", None)  # it is the only term's
+    rows, note = _panel_sites(run)
+    columns = max(len(row) for row in rows)
+    wide = columns > 2
+    figure = canvas(0.75 + (1.35 if wide else 2.3) * len(rows), width=7.2 if wide else 2.6 + 2.2 * (columns - 1) + 0.8)
+    grid = figure.subplots(len(rows), columns, sharex=True, sharey=True, squeeze=False)
+    largest = max(np.nanmax(v) for v in values.values())
+    floor = largest * (1e-14 if run.options.get("precision") == "fp64" or run.is_matrix else 1e-8)
+    smallest = min(np.min(v[v > floor]) for v in values.values() if (v > floor).any())
+    few = run.trained.sum() <= FEW_CLIENTS
+    for r, row in enumerate(rows):
+        for c in range(columns):
+            axes = grid[r, c]
+            if c >= len(row):
+                axes.set_visible(False)
+                continue
+            for kind, v in values.items():
+                _spectrum_lines(axes, v[row[c]] if kind == "common" else v[run.trained, row[c]], kind, floor, few)
+            layer, target = int(run.data["layer"].values[row[c]]), run.data["site_target"].values[row[c]]
+            axes.set_title(f"layer {layer}, {target}" if layer >= 0 else target, fontsize=7.5)
+            axes.set_yscale("log")
+            axes.set_ylim(smallest / 1.6, largest * 1.6)
+            if largest > 20 * smallest:
+                axes.yaxis.set_minor_formatter(NullFormatter())
+            else:  # hardly a power of ten in sight
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.yaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    for c in range(columns):
+        last = max(r for r, row in enumerate(rows) if c < len(row))
+        grid[last, c].tick_params(labelbottom=True)
+        grid[last, c].set_xlabel("index", fontsize=8)
+    figure.supylabel("singular value", fontsize=9)
+    order = [kind for kind in ("common", "client", "total") if kind in values]
+    legend_below(figure, {TERM_NAME[k]: Line2D([], [], color=TERM[k], linewidth=2) for k in order})
+    each = "each client a thin line" if few else "median and 5th to 95th percentile over clients"
+    return Plot("singular_spectra", f"Singular values of the scaled adapters after round {_round(run)}; own and total: "
+                f"{each}.{note}", figure)
+
+
+def _round(run: Run) -> int:
+    return int(run.data["spectrum"].values[-1])
+
+
+def _spectrum_lines(axes, values: np.ndarray, kind: str, floor: float, few: bool) -> None:
+    """values [k] of common, [client, k] of own and total; what is below the floor is not drawn."""
+    x = np.arange(1, values.shape[-1] + 1)
+    shown = np.where(values > floor, values, np.nan)
+    dot = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
+    if kind == "common":
+        axes.plot(x, shown, color=TERM[kind], linewidth=1.8, zorder=3, marker="o", markersize=2.4)
+    elif few:
+        axes.plot(x, shown.T, color=TERM[kind], linewidth=0.7, alpha=0.75, zorder=2 if kind == "client" else 1, **dot)
+    elif not np.isnan(shown).all(axis=0).any():
+        axes.fill_between(x, *np.nanpercentile(shown, [5, 95], axis=0), color=TERM[kind], alpha=0.25, linewidth=0)
+        axes.plot(x, np.nanmedian(shown, axis=0), color=TERM[kind], linewidth=1.3, **dot)
+    else:
+        axes.plot(x, np.median(np.nan_to_num(values), axis=0), color=TERM[kind], linewidth=1.3, **dot)
+
+
+@styled
+def ranks_by_round(groups: list[Configuration]) -> Plot | None:
+    """Entropy and numerical rank over the spectra taken: by term for one configuration, of the total for several."""
+    if all(g.first.data.sizes["spectrum"] < 2 for g in groups):
+        return None
+    one = len(groups) == 1
+    kinds = ("common", "client", "total") if one else ("total",)
+    styles = configuration_styles([g.first.algorithm for g in groups])
+    figure, handles = canvas(3.0 + 0.12 * (0 if one else len(groups))), {}
+    for axes, name in zip(figure.subplots(1, 2), _SHOWN):
+        for group, (colour, line) in zip(groups, styles):
+            for kind in kinds:
+                data = group.first.data[f"{kind}_singular_values"]
+                if not data.size or np.isnan(data.values).all():
+                    continue
+                by_site = ranks.MEASURES[name](data.values)  # [spectrum, (client,) site]
+                by_client = by_site.mean(axis=-1)
+                shade = TERM[kind] if one else colour
+                x = data["spectrum"].values
+                marker = {"marker": "o", "markersize": 3.2} if len(x) <= 25 else {}
+                middle = by_client
+                if kind != "common":
+                    chosen = by_client[:, group.first.trained]
+                    axes.fill_between(x, chosen.min(axis=1), chosen.max(axis=1), color=shade, alpha=0.15, linewidth=0)
+                    middle = chosen.mean(axis=1)
+                axes.plot(x, middle, color=shade, linestyle="-" if one else line, **marker)
+                label = TERM_NAME[kind] if one else group.label
+                handles[label] = Line2D([], [], color=shade, linestyle="-" if one else line)
+        axes.set_title(name)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        axes.set_ylim(bottom=0)
+    if not handles:
+        return None
+    legend_below(figure, handles)
+    what = "of the scaled terms" if one else "of the total adapter (first seed)"
+    return Plot("ranks_by_round", f"Ranks {what} by round, mean over sites. Line: mean over clients; band: smallest to "
+                "largest client.", figure)
+
+
+def _relation(axes, x, y, x_label: str) -> None:
+    """A scatter with Spearman's rho, its 95% interval and n above it."""
+    size = 22 if len(x) <= 100 else 7
+    axes.scatter(x, y, s=size, color=GREEN, alpha=0.85 if len(x) <= 100 else 0.4, linewidths=0)
+    rho, low, high, n = statistics.spearman(x, y)
+    if np.isnan(rho):
+        told = "ρ undefined"
+    else:
+        told = f"ρ = {rho:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    axes.set_title(f"{told}, n = {n}".replace("-", "−"), fontsize=8.5)
+    axes.set_xlabel(x_label)
+    positive = x[~np.isnan(x)]
+    if x_label.startswith("training") and positive.size and positive.min() > 0 and positive.max() > 20 * positive.min():
+        axes.set_xscale("log")
+    axes.margins(0.08)
+
+
+def _causes(run: Run) -> list[tuple[str, np.ndarray]]:
+    """What a client's rank is held against: label entropy and number of examples, of the clients that train."""
+    found = []
+    for name, label in (("label_entropy", "label entropy of the client, nats"), ("train_examples", "training examples")):
+        if (values := run.clients(name)) is not None:
+            found.append((label, values[run.trained]))
+    return found
+
+
+@styled
+def rank_relations(run: Run) -> Plot | None:
+    """Rank of each client's total adapter against its label entropy and number of examples."""
+    causes, measures = _causes(run), ("entropy rank", "energy rank (95%)")
+    found = [(name, run.client_rank_measure(name)) for name in measures]
+    if not causes or any(v is None for _, v in found):
+        return None
+    figure = canvas(4.6, width=6.4)
+    grid = figure.subplots(len(found), len(causes), sharey="row", squeeze=False)
+    for row, (name, values) in zip(grid, found):
+        for axes, (label, x) in zip(row, causes):
+            _relation(axes, x, values[run.trained], label)
+        row[0].set_ylabel(name)
+    return Plot("rank_relations", f"Effective rank of each client's total adapter after round {_round(run)}, mean over "
+                "sites. Above: Spearman's ρ with its 95% interval.", figure)
+
+
+@styled
+def norm_ratio_relations(run: Run) -> Plot | None:
+    """How much of a client's adapter is its own, against its label entropy and number of examples."""
+    ratio, causes = run.data["norm_ratio"], _causes(run)
+    if not ratio.size or not causes:
+        return None
+    last = ratio.isel(spectrum=-1).values[run.trained]
+    if np.isnan(last).all() or not np.nanmax(last) > 0:
+        return None
+    counts = (~np.isnan(last)).sum(axis=1)
+    values = np.divide(np.nansum(last, axis=1), counts, out=np.full(len(last), np.nan), where=counts > 0)
+    figure = canvas(2.7, width=6.4)
+    row = figure.subplots(1, len(causes), sharey=True, squeeze=False)[0]
+    for axes, (label, x) in zip(row, causes):
+        _relation(axes, x, values, label)
+    row[0].set_ylabel("‖s′ D C‖ / ‖s B A‖")
+    return Plot("norm_ratio_relations", f"Norm of each client's own adapter over that of the common one after round "
+                f"{_round(run)}, mean over sites.", figure)
+
+
+@styled
+def rank_bars(run: Run) -> Plot | None:
+    """Numerical rank at 1e-2 of common, own and total adapter by client; a histogram with many clients."""
+    total = run.client_rank_measure("numerical rank (1e-2)")
+    if total is None:
+        return None
+    chosen = np.flatnonzero(run.trained)
+    n = len(chosen)
+    figure = canvas(2.9, width=max(4.0, min(7.2, 2.5 + 0.45 * n)) if n <= FEW_CLIENTS else 5.0)
+    axes = figure.subplots()
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if n > FEW_CLIENTS:
+        values, counts = np.unique(total[chosen], return_counts=True)
+        axes.bar(values, counts, 0.7 if np.allclose(values, values.round()) else 0.1, color=TERM["total"])
+        axes.set_xlabel("numerical rank (1e-2) of the total")
+        axes.set_ylabel("clients")
+    else:
+        series = {kind: run.client_rank_measure("numerical rank (1e-2)", kind) for kind in ("common", "client")}
+        series = {kind: v for kind, v in series.items() if v is not None}
+        series["total"] = total
+        width, x = 0.8 / len(series), np.arange(n)
+        for i, (kind, v) in enumerate(series.items()):
+            heights = np.full(n, v) if np.ndim(v) == 0 else v[chosen]
+            axes.bar(x + (i - (len(series) - 1) / 2) * width, heights, 0.92 * width, color=TERM[kind])
+        axes.set_xticks(x, [str(c) for c in chosen])
+        axes.set_xlabel("client")
+        axes.set_ylabel("numerical rank (1e-2)")
+        legend_below(figure, {TERM_NAME[kind]: Patch(color=TERM[kind]) for kind in series})
+    axes.grid(axis="x", visible=False)
+    return Plot("rank_by_client", f"Numerical rank at 1e-2 of the largest singular value, after round {_round(run)}.",
+                figure)

@@ -1,0 +1,121 @@
+"""The look of every figure: colour-blind safe colours (Okabe and Ito), one a method; sizes for print; saving."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#B8A800", "#6B6B6B"
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY)
+
+MEASURE = {"personal": BLUE, "common": ORANGE, "adapted": GREEN, "majority": GREY}
+TERM = {"common": ORANGE, "client": BLUE, "total": GREEN}
+TERM_NAME = {"common": "common, s B A", "client": "own, s′ D C", "total": "total"}
+PHASE = {"train": BLUE, "move": PINK, "all_reduce": ORANGE, "evaluate": GREEN, "spectra": SKY, "write": GREY}
+METHOD = {
+    "pf2lora": BLUE, "homlora": ORANGE, "local": GREEN, "hetlora": PINK, "fedit": VERMILION, "per-fedavg": SKY,
+    "centralized": GREY, "ditto": YELLOW, "fedfmsl": PINK, "fedfmsl-site": PINK, "prompt": SKY, "prefix": VERMILION,
+    "ffa-lora": VERMILION, "rolora": YELLOW, "fedsa-lora": GREEN, "flora": PINK, "flexlora": SKY, "fedex-lora": GREY,
+    "fedper": ORANGE, "fedrep": GREEN, "feddpa-f": BLUE, "feddpa-t": SKY,
+}
+LINES = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (5, 1.5, 1, 1.5)))
+WIDTH = 7.2  # inches: two columns of a journal page
+_EMBED_LIMIT = 900_000  # bytes of SVG; heavier figures are embedded as PNG
+
+_RC = {
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "legend.fontsize": 8, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.linewidth": 0.7,
+    "lines.linewidth": 1.5, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200, "pdf.fonttype": 42,
+    "svg.fonttype": "path", "svg.hashsalt": "pf2lora", "axes.titlelocation": "left", "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7, "axes.formatter.useoffset": False, "axes.unicode_minus": True,
+}
+
+
+@dataclass
+class Plot:
+    """A figure, the name of its files, and the caption that says how to read it."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+    def save(self, directory: Path) -> list[Path]:
+        """Writes directory/name.png and .pdf, the same bytes for the same data; returns the paths."""
+        paths = [directory / f"{self.name}{suffix}" for suffix in (".png", ".pdf")]
+        with matplotlib.rc_context(_RC):
+            self.figure.savefig(paths[0], metadata={"Software": None})
+            self.figure.savefig(paths[1], metadata={"CreationDate": None})
+        return paths
+
+    def data_uri(self) -> str:
+        """The figure as a data URI: SVG, or PNG where the SVG would be heavy."""
+        with matplotlib.rc_context(_RC):
+            buffer = io.BytesIO()
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+            kind, content = "svg+xml", buffer.getvalue()
+            if len(content) > _EMBED_LIMIT:
+                buffer = io.BytesIO()
+                self.figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
+                kind, content = "png", buffer.getvalue()
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def styled(function):
+    """Runs a function that draws under the common look."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with matplotlib.rc_context(_RC):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def canvas(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure in inches whose parts make room for each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend_below(figure: Figure, handles: dict, columns: int | None = None) -> None:
+    """One legend under all panels for {label: handle}, as many columns as fit."""
+    if not handles:
+        return
+    longest = max(len(label) for label in handles)
+    fit = max(1, int(figure.get_figwidth() / (0.068 * longest + 0.42)))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center",
+                  ncols=min(columns or len(handles), fit, len(handles)))
+
+
+def configuration_styles(algorithms: list[str]) -> list[tuple[tuple, object]]:
+    """(colour, line style) of each configuration: a method keeps its colour, its variants differ in shade and dash."""
+    bases: dict[str, str] = {}
+    for algorithm in dict.fromkeys(algorithms):
+        wanted = METHOD.get(algorithm, PALETTE[len(bases) % len(PALETTE)])
+        free = [colour for colour in PALETTE if colour not in bases.values()]
+        bases[algorithm] = wanted if wanted in free or not free else free[0]
+    seen: dict[str, int] = {}
+    styles = []
+    for algorithm in algorithms:
+        variant = seen[algorithm] = seen.get(algorithm, -1) + 1
+        styles.append((_shade(bases[algorithm], variant), LINES[variant % len(LINES)]))
+    return styles
+
+
+def _shade(colour: str, variant: int) -> tuple:
+    """The colour itself, then darker and lighter ones in turn."""
+    step = (variant + 1) // 2
+    amount = min(0.75, 0.35 * step)
+    target = (0.0, 0.0, 0.0) if variant % 2 else (1.0, 1.0, 1.0)
+    return tuple((1 - amount) * c + amount * t for c, t in zip(to_rgb(colour), target)) if variant else to_rgb(colour)

@@ -1,0 +1,304 @@
+"""Tables of one run and of several, as Markdown, LaTeX (booktabs) and HTML. Accuracies are in percent."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import ranks, statistics
+from .runs import Configuration, Run, same_partition
+
+DASH = "–"
+SOLVED = 1e-6
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", DASH: "--", "−": "$-$", "×": r"$\times$",
+    "<": "$<$", ">": "$>$", "|": "$|$",
+}
+
+
+@dataclass
+class Table:
+    """Rows of texts under columns; the first column is left-aligned, the others right."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+    def markdown(self) -> str:
+        def line(cells):
+            return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+        rule = "| --- |" + " ---: |" * (len(self.columns) - 1)
+        body = [line(self.columns), rule, *(line(row) for row in self.rows)]
+        return "\n".join([f"**{self.title}**", "", *body, *(["", self.note] if self.note else [])]) + "\n"
+
+    def latex(self) -> str:
+        def line(cells):
+            return "    " + " & ".join(latex_text(cell) for cell in cells) + r" \\"
+
+        caption = latex_text(self.title + (". " + self.note if self.note else ""))
+        return "\n".join([
+            r"\begin{table}", r"  \centering", rf"  \caption{{{caption}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"    \toprule", line(self.columns),
+            r"    \midrule", *(line(row) for row in self.rows), r"    \bottomrule", r"  \end{tabular}",
+            r"\end{table}",
+        ]) + "\n"
+
+
+def latex_text(text) -> str:
+    """Text with LaTeX's special characters made harmless."""
+    return "".join(_LATEX.get(character, character) for character in str(text))
+
+
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """Fixed digits, a dash for what does not exist, a true minus sign."""
+    if value is None or math.isnan(value):
+        return DASH
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return (text if float(text) else f"{0:.{digits}f}").replace("-", "−")
+
+
+def small(value: float) -> str:
+    """Three significant digits, for errors and times."""
+    if value is None or math.isnan(value):
+        return DASH
+    return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{value:.3g}").replace("e+", "e").replace("-", "−")
+
+
+def data_size(value: float) -> str:
+    """Bytes in the largest binary unit that keeps the number above 1."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.4g} {unit}"
+        value /= 1024
+
+
+def plus_minus(values, digits: int = 1, scale: float = 1, form=None) -> str:
+    """Mean over seeds, with ± the standard deviation (divisor n - 1) where there are several."""
+    values = np.array([math.nan if v is None else v for v in values], dtype=float) * scale
+    values = values[~np.isnan(values)]
+    form = form or (lambda v: number(v, digits))
+    if values.size == 0:
+        return DASH
+    return form(values.mean()) + (f" ± {form(values.std(ddof=1))}" if values.size > 1 else "")
+
+
+def last_round(run: Run) -> str:
+    rounds = run.data["evaluation"].values
+    return str(int(rounds[-1])) if rounds.size else DASH
+
+
+def accuracies(run: Run) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+    """(name, accuracy [client], summed loss [client]) of every model evaluated last; the majority class at the end."""
+    found = []
+    for kind in ("personal", "common"):
+        if (values := run.clients(f"{kind}_accuracy")) is not None:
+            found.append((kind, values, run.clients(f"{kind}_loss")))
+    for i, steps in enumerate(run.adaptation_steps):
+        if (values := run.clients("adapted_accuracy", step=i)) is not None:
+            name = f"adapted, {steps} local step{'s' if steps != 1 else ''}"
+            found.append((name, values, run.clients("adapted_loss", step=i)))
+    if (values := run.clients("majority_accuracy")) is not None:
+        found.append(("majority class", values, None))
+    return found
+
+
+def summary(run: Run) -> Table:
+    """Accuracies of a run's clients at its last evaluation; errors and losses in the matrix problem."""
+    return _matrix_summary(run) if run.is_matrix else _text_summary(run)
+
+
+def _text_summary(run: Run) -> Table:
+    columns = ["accuracy, %", "macro mean", "weighted mean", "std over clients", "worst 10%", "best 10%", "over majority",
+               "loss, nats"]
+    table = Table(f"Accuracy after round {last_round(run)}: {run.name}", columns)
+    examples = run.data["test_examples"].values.astype(float) if "test_examples" in run.data else None
+    groups = [("", run.trained)]
+    if run.data["held_out"].values.any() and run.trained.sum() < run.data.sizes["client"]:
+        groups.append((", held-out clients", ~run.trained))
+    for suffix, chosen in groups:
+        majority = run.clients("majority_accuracy")
+        for name, values, losses in accuracies(run):
+            v = 100 * values[chosen]
+            over = statistics.macro_mean(v - 100 * majority[chosen]) if majority is not None else math.nan
+            loss = statistics.weighted_mean(losses[chosen] / np.where(examples > 0, examples, np.nan)[chosen],
+                                            examples[chosen]) if losses is not None else math.nan
+            means = (statistics.macro_mean(v), statistics.weighted_mean(v, examples[chosen]), statistics.spread(v),
+                     statistics.worst_decile(v), statistics.best_decile(v))
+            table.rows.append([name + suffix, *(number(m) for m in means),
+                               DASH if name == "majority class" else number(over, sign=True), number(loss, 3)])
+    n = int(run.trained.sum())
+    k = statistics.decile_size(n)
+    table.note = (f"{n} client{'s' if n != 1 else ''}; worst and best 10%: mean of {k}. The weighted mean and the "
+                  "loss weigh clients by test examples. Majority class: always answering the client's most frequent "
+                  "training class.")
+    return table
+
+
+def _matrix_summary(run: Run) -> Table:
+    table = Table(f"Error after round {last_round(run)}: {run.name}",
+                  ["quantity", "mean", "smallest", "largest", f"clients below {small(SOLVED)}"])
+    for name, label in (("relative_error", "relative error"), ("personal_loss", "loss, personal"),
+                        ("common_loss", "loss, common")):
+        if (values := run.clients(name)) is not None:
+            v = values[run.trained]
+            below = f"{int((v < SOLVED).sum())} of {v.size}" if name == "relative_error" else DASH
+            table.rows.append([label, *(small(f(v)) for f in (np.nanmean, np.nanmin, np.nanmax)), below])
+    return table
+
+
+def rank_summary(run: Run) -> Table | None:
+    """Rank measures at the last spectrum: mean over sites, then mean [smallest, largest] over clients."""
+    table = Table(f"Ranks after round {int(run.data['spectrum'].values[-1]) if run.data.sizes['spectrum'] else DASH}: "
+                  f"{run.name}", ["measure", "common", "own", "total"])
+    kinds = {"common": run.spectra("common"), "client": run.spectra("client"), "total": run.spectra("total")}
+    if all(values is None for values in kinds.values()):
+        return None
+    for name, measure in ranks.MEASURES.items():
+        row = [name]
+        for kind, values in kinds.items():
+            if values is None:
+                row.append(DASH)
+                continue
+            by_client = measure(values).mean(axis=-1)
+            if kind != "common":
+                by_client = by_client[run.trained]
+            text = number(statistics.macro_mean(by_client), 2)
+            if np.size(by_client) > 1:
+                text += f" [{number(np.nanmin(by_client), 2)}, {number(np.nanmax(by_client), 2)}]"
+            row.append(text)
+        table.rows.append(row)
+    table.note = "Of the scaled terms. Mean over sites; over clients: mean [smallest, largest]."
+    return table
+
+
+def cost_summary(run: Run) -> Table:
+    """What the run cost a client, and where the time went."""
+    data, trained = run.data, run.trained
+    table = Table(f"Cost: {run.name}", ["quantity", "value"])
+    for name, label, form in (("gradient_evaluations", "gradient evaluations of a client", "{:,.1f}".format),
+                              ("bytes_up", "sent by a client", data_size),
+                              ("bytes_down", "received by a client", data_size)):
+        table.rows.append([label, form(float(data[name].sum("round").values[trained].mean()))])
+    for name, label in (("parameters_trained", "parameters trained by a client"),
+                        ("parameters_stored", "parameters stored for a client")):
+        table.rows.append([label, f"{float(data[name].values[trained].mean()):,.0f}"])
+    totals = run.phase_totals()
+    for phase, seconds in totals.items():
+        table.rows.append([f"seconds: {phase}", number(seconds, 2)])
+    table.rows.append(["seconds: all phases", number(sum(totals.values()), 2)])
+    table.note = "Over all rounds; means over clients that train, seconds as mean over processes."
+    return table
+
+
+def headline(run: Run, kind: str = "personal") -> float:
+    """Macro mean accuracy (or, in the matrix problem, relative error) at the last evaluation; NaN without."""
+    values = run.clients("relative_error" if run.is_matrix else f"{kind}_accuracy")
+    return math.nan if values is None else statistics.macro_mean(values[run.trained])
+
+
+def comparison(groups: list[Configuration]) -> Table:
+    """One row a configuration, mean ± standard deviation over its seeds."""
+    return _matrix_comparison(groups) if groups[0].first.is_matrix else _text_comparison(groups)
+
+
+def _text_comparison(groups) -> Table:
+    columns = ["configuration", "seeds", "round", "personal", "worst 10%", "std over clients", "common", "adapted",
+               "majority", "gain over local", "clients harmed"]
+    local = [run for g in groups for run in g.runs if run.algorithm == "local"]
+    if not local:
+        columns = columns[:-2]
+    table = Table("Comparison: accuracy in percent at the last evaluation", columns)
+    for g in groups:
+        def over_seeds(kind, summarise):
+            per_run = [run.clients(f"{kind}_accuracy") for run in g.runs]
+            return plus_minus([None if v is None else summarise(v[run.trained]) for v, run in zip(per_run, g.runs)],
+                              scale=100)
+
+        row = [g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs))]
+        row += [over_seeds("personal", f) for f in (statistics.macro_mean, statistics.worst_decile, statistics.spread)]
+        row += [over_seeds(kind, statistics.macro_mean) for kind in ("common", "adapted", "majority")]
+        if local:
+            gains = [_against_local(run, local) for run in g.runs if run.algorithm != "local"]
+            gains = [gain for gain in gains if gain is not None]
+            row += [plus_minus([gain for gain, _ in gains], scale=100), plus_minus([h for _, h in gains], scale=100)]
+        table.rows.append(row)
+    table.note = "Macro means over clients" + (
+        "; ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else "")
+    table.note += ". Adapted: after the most local steps recorded."
+    if local:
+        table.note += (" Gain over local: personal accuracy minus that of local-only training on the same partition; "
+                       "harmed: percent of clients below it.")
+    return table
+
+
+def _against_local(run: Run, local: list[Run]) -> tuple[float, float] | None:
+    """(mean gain, share of clients harmed) against local-only training of the same seed and partition."""
+    mine = run.clients("personal_accuracy")
+    for other in local:
+        theirs = other.clients("personal_accuracy")
+        if mine is not None and theirs is not None and other.seed == run.seed and same_partition(run, other):
+            gain = (mine - theirs)[run.trained & other.trained]
+            return statistics.macro_mean(gain), float((gain < 0).mean())
+    return None
+
+
+def _matrix_comparison(groups) -> Table:
+    table = Table("Comparison: the matrix problem at the last evaluation",
+                  ["configuration", "seeds", "round", "relative error", "largest", "solved runs", "loss",
+                   "numerical rank (1e-2)"])
+    for g in groups:
+        errors = [run.clients("relative_error") for run in g.runs]
+        worst = [math.nan if e is None else float(np.nanmax(e)) for e in errors]
+        found = [run.client_rank_measure("numerical rank (1e-2)") for run in g.runs]
+        losses = [run.clients("personal_loss") for run in g.runs]
+        table.rows.append([
+            g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs)),
+            plus_minus([headline(run) for run in g.runs], form=small), small(max(worst)),
+            f"{sum(w < SOLVED for w in worst)} of {len(worst)}",
+            plus_minus([None if v is None else statistics.macro_mean(v) for v in losses], form=small),
+            _distinct_ranks(found)])
+    table.note = (f"Solved: every client's relative error below {small(SOLVED)}. Ranks: of the total adapter, by client, as "
+                  "often as each combination came out.")
+    return table
+
+
+def _distinct_ranks(found) -> str:
+    """'(3, 5) × 9' for every combination of the clients' ranks; a range where there are more than 8 clients."""
+    found = [f for f in found if f is not None]
+    if not found:
+        return DASH
+    if len(found[0]) > 8:
+        return f"{np.nanmin(np.concatenate(found)):g} to {np.nanmax(np.concatenate(found)):g}"
+    texts = ["(" + ", ".join(f"{v:g}" for v in f) + ")" for f in found]
+    return "; ".join(f"{t} × {texts.count(t)}" for t in dict.fromkeys(texts))
+
+
+def paired_differences(groups: list[Configuration]) -> Table | None:
+    """Differences to the first configuration's personal accuracy, seed by seed; None where no two seeds pair up."""
+    reference = {run.seed: run for run in groups[0].runs}
+    rows = []
+    for g in groups:
+        for kind in ("personal", "adapted", "majority"):
+            if (g is groups[0] and kind == "personal") or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
+                continue
+            pairs = [(run, reference[run.seed]) for run in g.runs if run.seed in reference]
+            differences = [100 * (headline(run, kind) - headline(other)) for run, other in pairs
+                           if same_partition(run, other)]
+            mean, half, n = statistics.mean_interval(differences)
+            if n > 1:
+                name = "majority class" if kind == "majority" else g.label
+                measure = DASH if kind == "majority" else kind
+                interval = f"[{number(mean - half, 2, True)}, {number(mean + half, 2, True)}]"
+                rows.append([name, measure, str(n), number(mean, 2, True), interval])
+    if not rows:
+        return None
+    note = (f"Points of macro mean accuracy; reference: personal accuracy of {groups[0].label}. Paired by seed, where "
+            "both runs hold the same partition; 95% t-interval.")
+    return Table(f"Paired differences to {groups[0].label}",
+                 ["configuration", "accuracy", "seeds", "difference", "95% interval"], rows, note)

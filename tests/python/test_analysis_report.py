@@ -1,0 +1,162 @@
+"""python -m analysis.report end to end: what stands on the page, in the files and in the exit code."""
+
+import base64
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import h5py
+import matplotlib.image
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from analysis import report, style  # noqa: E402
+from results_files import matrix_run, text_run, write_results  # noqa: E402
+
+TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
+                "rank_relations", "norm_ratio_relations"}
+
+
+def check_page(page, names):
+    """The page names just these figures, all drawn and none outside it; returns its text."""
+    html = page.read_text(encoding="utf-8")
+    assert set(re.findall(r'<figure id="([^"]+)"', html)) == names
+    sources = re.findall(r'<img src="([^"]+)"', html)
+    assert len(sources) == len(names)
+    for source in sources:
+        kind, content = re.fullmatch(r"data:image/(svg\+xml|png);base64,(.*)", source).groups()
+        content = base64.b64decode(content, validate=True)
+        if kind == "png":
+            assert content.startswith(b"\x89PNG")
+        else:
+            assert len(ElementTree.fromstring(content).findall(".//{http://www.w3.org/2000/svg}path")) > 20
+    assert not re.search(r"<script|<link|@import|url\(", html) and not re.search(r'(href|src)="(?!data:)', html)
+    files = {path.name for path in (page.parent / "figures").iterdir()}
+    assert files == {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")}
+    for name in names:
+        picture = matplotlib.image.imread(page.parent / "figures" / f"{name}.png")
+        assert picture.shape[1] > 600 and picture[..., :3].std() > 0.02, name
+        assert (page.parent / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    return html
+
+
+def row(html, first):
+    """The cells of the first table row that starts with `first`."""
+    found = re.search(rf"<tr><td>{re.escape(first)}</td>(.*?)</tr>", html, re.S).group(1)
+    return re.findall(r"<td>(.*?)</td>", found)
+
+
+def test_report_of_one_run(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", adapted=(10,))
+    assert report.main([str(tmp_path / "run")]) == 0
+    html = check_page(tmp_path / "run" / "report" / "report.html", TEXT_FIGURES)
+    with h5py.File(path) as file:
+        score = 100 * file["personal_correct"][-1] / file["test_examples"][...]
+        values, seconds = file["total_singular_values"][-1], file["phase_seconds"][:, 0]
+    assert row(html, "personal")[0] == f"{score.mean():.1f}" and row(html, "personal")[3] == f"{score.min():.1f}"
+    p = values / values.sum(axis=-1, keepdims=True)
+    entropy_rank = np.exp(-(p * np.log(p)).sum(axis=-1)).mean(axis=1)
+    assert row(html, "entropy rank")[2].startswith(f"{entropy_rank.mean():.2f} [{entropy_rank.min():.2f}")
+    assert row(html, "seconds: train")[0] == f"{seconds.sum(axis=0).mean():.2f}"
+    for fact in ("0123456789abcdef", "pf2lora --rounds 3", "alpha, beta", "2025-01-02T03:04:05Z", "learning-rate"):
+        assert fact in html
+    markdown = (path.parent / "report" / "tables.md").read_text()
+    assert f"| personal | {score.mean():.1f} |" in markdown
+    assert (path.parent / "report" / "tables.tex").read_text().count(r"\toprule") == 3
+
+
+def test_report_compares_runs(tmp_path):
+    paths = [text_run(tmp_path / f"{name}{seed}" / "results.h5", algorithm=name, seed=seed, own=own, common=common)
+             for seed in (1, 2) for name, own, common in (("pf2lora", 2, True), ("local", 0, False))]
+    page = report.write_report(paths, tmp_path / "out")
+    own = {f"run1_{name}" for name in ("singular_spectra", "rank_relations", "norm_ratio_relations")}
+    other = {f"run2_{name}" for name in ("singular_spectra", "rank_relations")}
+    shared = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round"}
+    html = check_page(page, shared | own | other)
+    assert "Paired differences to pf2lora" in html and "Options that differ" in html
+    assert row(html, "local")[:2] == ["2", "3"] and row(html, "local")[5] == "–"
+    assert html.count("Provenance: ") == 4
+
+
+def test_report_of_the_matrix_problem(tmp_path):
+    page = report.write_report([matrix_run(tmp_path / "m" / "results.h5")])
+    html = check_page(page, {"error_by_round", "time_by_phase", "singular_spectra", "rank_by_client"})
+    assert row(html, "relative error") == ["1.05e−7", "1e−8", "2e−7", "2 of 2"]
+    assert row(html, "numerical rank (1e-2)")[2] == "4.00 [3.00, 5.00]"
+    seeds = [matrix_run(tmp_path / str(s) / "results.h5", seed=s, errors=(1e-8, e)) for s, e in ((1, 1e-8), (2, 0.25))]
+    html = report.write_report(seeds, tmp_path / "out").read_text()
+    assert row(html, "pf2lora")[4] == "1 of 2" and "(3, 5) × 2" in row(html, "pf2lora")[6]
+
+
+def test_many_clients_are_aggregated(tmp_path):
+    path = text_run(tmp_path / "results.h5", clients=60, rounds=70, processes=40)
+    html = check_page(report.write_report([path]), TEXT_FIGURES)
+    assert "percentile over clients" in html
+
+
+def test_a_bare_run_is_reported_without_the_parts_it_lacks(tmp_path):
+    """No evaluation, no spectra: what is left are times."""
+    path = text_run(tmp_path / "full" / "results.h5", clients=1, rounds=1)
+    with h5py.File(path) as file:
+        length = {"evaluation": 0, "spectrum": 0}
+        variables = {name: ([d[0].name.strip("/") for d in item.dims], item[...]) for name, item in file.items()
+                     if isinstance(item, h5py.Dataset) and not item.is_scale}
+        variables = {name: (dims, (values.astype(str) if values.dtype.kind == "O" else values)[
+            tuple(slice(length.get(d)) for d in dims)]) for name, (dims, values) in variables.items()}
+        options = {name: value for name, value in file["options"].attrs.items() if name != "targets"}
+        phases = [name.decode() for name in file["phase"][...]]
+    bare = write_results(tmp_path / "bare" / "results.h5", variables, options, {"phase": phases, "round": [1]})
+    html = check_page(report.write_report([bare]), {"time_by_phase"})
+    assert "seconds: train" in html
+
+
+def test_the_same_results_give_the_same_page(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", clients=3)
+    first, second = (report.write_report([path], tmp_path / name) for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    picture = Path("figures") / "accuracy_by_round.pdf"
+    assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes()
+
+
+def test_a_method_keeps_its_colour_and_its_variants_differ():
+    alone, together = style.configuration_styles(["homlora"]), style.configuration_styles(["pf2lora", "homlora"] * 2)
+    assert alone[0] == together[1] and len(set(map(str, together))) == 4
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "analysis.report", *map(str, arguments)], cwd=ROOT, text=True,
+                          capture_output=True, timeout=120)
+
+
+def test_bad_use_and_bad_files_have_one_message_and_their_exit_code(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    old = text_run(tmp_path / "old" / "results.h5", clients=1, rounds=1)
+    with h5py.File(old, "r+") as file:
+        file.attrs["format_version"] = np.int64(9)
+    for given, code, message in (((tmp_path / "none",), 3, "does not exist"), ((tmp_path / "empty",), 3, "holds no"),
+                                 ((tmp_path / "text.h5",), 3, "no readable HDF5"), ((old,), 3, "format version 9"),
+                                 ((tmp_path / "foreign.h5",), 3, "written by pf2lora?"), ((), 2, "RESULTS"),
+                                 (("x", "--details", "-1"), 2, "--details is -1")):
+        done = run(*given)
+        assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+    assert run("--help").returncode == 0 and "--output DIR" in run("--help").stdout
+
+
+def test_results_of_both_problems_are_refused_together(tmp_path, capsys):
+    both = [text_run(tmp_path / "t" / "results.h5", clients=1, rounds=1), matrix_run(tmp_path / "m" / "results.h5")]
+    assert report.main([str(path) for path in both]) == 3
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_bad_use(tmp_path, capsys):
+    path = text_run(tmp_path / "results.h5", clients=1, rounds=1)
+    (tmp_path / "taken").write_text("a file")
+    assert report.main([str(path), "--output", str(tmp_path / "taken")]) == 2
+    assert "--output" in capsys.readouterr().err
