@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs every test: GoogleTest at 1, 2 and 4 ranks through ctest, then the Python tests.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: tests/run.sh [CTEST_OPTION...]
+
+Sets up what is missing, builds the release preset and runs all tests; options such as -R REGEX go to ctest.
+With CI=true in the environment, compiler warnings are errors.
+TEXT
+}
+
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  usage
+  exit 0
+fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=jobs/machine.sh
+source jobs/machine.sh
+
+jobs/setup.sh
+warnings=OFF
+if [[ ${CI:-} == true ]]; then warnings=ON; fi
+build_release all -DPF2LORA_WERROR=$warnings
+allow_mpi_as_root
+
+failed=0
+ctest --preset release --output-on-failure --no-tests=error "$@" || failed=1
+.venv/bin/python -m pytest tests/python -q || failed=1
+exit $failed
