@@ -81,7 +81,7 @@ std::vector<torch::Tensor> split(std::span<const Level* const> levels, const Ada
       keep(gradient.head_bias);
     }
     first += level->rank();
-    const auto& any = gradient.tensors().front();
+    const torch::Tensor any = gradient.tensors().front();
     rows.push_back(pieces.empty() ? any.new_zeros({any.size(0), 0}) : torch::cat(pieces, 1));
   }
   return rows;
