@@ -124,7 +124,7 @@ if ((code == 85)); then
     "jobs/workstation.sh$(printf ' %q' "$@" "${own_output[@]}" --resume)"
 fi
 if ((code != 0)); then exit "$code"; fi
-if [[ $(value_of dry-run) == true ]]; then exit 0; fi
+if [[ $(value_of dry-run) == true || ${PF2LORA_REPORT:-} == no ]]; then exit 0; fi
 
 .venv/bin/python -m analysis.report "$output" || fail "the run is done, but the report is not; its files are in $output"
 say "the run and its report are in $output"

@@ -73,7 +73,12 @@ int Communicator::local_size() const {
 }
 
 void Communicator::together(const std::function<void()>& work) const {
-  const std::optional<Failure> failure = failure_of(work);
+  const auto watched_work = [&] {
+    watch_();
+    work();
+    watch_();
+  };
+  const std::optional<Failure> failure = watch_ ? failure_of(watched_work) : failure_of(work);
   const int64_t none = size();
   const int64_t first = reduce_one(failure ? rank() : none, MPI_MIN, state_->comm);
   if (first == none) return;
@@ -184,6 +189,12 @@ Communicator Communicator::with_message_limit(size_t bytes) const {
                 "a message limit of " + std::to_string(bytes) + " bytes cannot be used");
   Communicator result = *this;
   result.message_limit_ = bytes;
+  return result;
+}
+
+Communicator Communicator::with_watch(std::function<void()> watch) const {
+  Communicator result = *this;
+  result.watch_ = std::move(watch);
   return result;
 }
 

@@ -111,6 +111,10 @@ class Communicator {
   // The same ranks; no message is longer than `bytes` (at least 8, all ranks alike): longer ones are cut.
   Communicator with_message_limit(size_t bytes) const;
 
+  // The same ranks; `watch` is called at the beginning and at the end of all work that together runs, as a
+  // part of it. Tests let it throw, so that a run fails on a given rank at a given place.
+  Communicator with_watch(std::function<void()> watch) const;
+
   // Ends all ranks at once, without unwinding, with this exit code: main's last resort.
   [[noreturn]] void abort(int exit_code) const;
 
@@ -141,6 +145,7 @@ class Communicator {
 
   std::shared_ptr<const State> state_;
   size_t message_limit_ = default_message_limit;
+  std::function<void()> watch_;
 };
 
 // MPI from construction to destruction, for a program whose main thread alone communicates. Started without

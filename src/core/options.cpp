@@ -94,8 +94,7 @@ void Options::visit(OptionVisitor& v) {
   v.option("clients-per-round", clients_per_round, "clients drawn in a round; 0: all", at_least(0));
   v.option("lockstep", lockstep, "clients of a group that train as one batch", between(1, 4096));
   v.option("held-out-clients", held_out_clients, "clients that never train, the last ones", at_least(0));
-  v.option("partition", partition, "how examples are shared out (--list)",
-           one_of({"dirichlet", "label-sort", "iid", "pooled"}));
+  v.option("partition", partition, "how examples are shared out (--list)", anything());
   v.option("dirichlet-alpha", dirichlet_alpha, "concentration of the Dirichlet partition",
            between(1e-3, 1e3));
   v.option("label-sort", label_sort, "heterogeneity of the label-sort partition", between(0, 1));

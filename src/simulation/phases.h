@@ -15,6 +15,7 @@ inline const std::vector<std::string> kPhaseNames = {"train",    "move",    "all
 
 class PhaseClock {
  public:
+  void start() { watch_.restart(); }
   // Credits the time since the last call to that phase.
   void passed(Phase phase) { seconds_[size_t(phase)] += watch_.restart(); }
   // Seconds by phase since the last call.

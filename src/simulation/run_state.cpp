@@ -44,12 +44,14 @@ void exchange(const Communicator& comm, RunState& state, const std::vector<Move>
               const torch::TensorOptions& options) {
   if (row_size == 0 || moves.empty()) return;
   std::vector<Transfer> transfers;
-  for (const Move& move : moves) {
-    if (move.to == comm.rank()) state.clients.keep(move.client, torch::empty({row_size}, options));
-    const bool mine = move.to == comm.rank() || move.from == comm.rank();
-    transfers.push_back(
-        {move.client, move.from, move.to, mine ? state.clients.bytes(move.client) : std::span<std::byte>{}});
-  }
+  comm.together([&] {
+    for (const Move& move : moves) {
+      if (move.to == comm.rank()) state.clients.keep(move.client, torch::empty({row_size}, options));
+      const bool mine = move.to == comm.rank() || move.from == comm.rank();
+      transfers.push_back({move.client, move.from, move.to,
+                           mine ? state.clients.bytes(move.client) : std::span<std::byte>{}});
+    }
+  });
   comm.exchange(transfers);
   for (const Move& move : moves)
     if (move.from == comm.rank()) state.clients.drop(move.client);

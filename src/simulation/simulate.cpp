@@ -49,6 +49,7 @@ class Simulation {
     prepare();
     if (options_.dry_run) return {};
     TimeLimit clock(options_.max_hours);
+    phases_.start();
     for (int64_t round = state_->round + 1; round <= options_.rounds; ++round) {
       const Stopwatch round_watch;
       std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep,
