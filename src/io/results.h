@@ -23,6 +23,8 @@ struct Dimension {
   std::variant<std::monostate, std::vector<int64_t>, std::vector<double>, std::vector<std::string>>
       coordinates = {};
   std::string units = {}, description = {};
+  // Of a last axis alone: a resumed run may have more entries than before; older rows are continued with 0.
+  bool may_grow = false;
 };
 
 enum class VariableType { f64, f32, i64, i32, string };
@@ -47,6 +49,10 @@ struct RecordValue {
   std::string name;
   std::variant<std::span<const double>, std::span<const int64_t>> values;
 };
+
+// Entries on the last axis of a variable in the segments and results.h5 that stand in `directory`, the most
+// of any; 0 where nothing readable stands.
+int64_t recorded_width(const std::string& directory, const std::string& record, const std::string& variable);
 
 // Records a run; used on rank 0 alone. Missing values are NaN, for integers netCDF's default fill value, and
 // then the variable has the attribute _FillValue. Misuse and failed writing are an Error (exit 1).
@@ -123,7 +129,7 @@ class Recorder {
   bool has_segment_chain(int64_t round, std::vector<int64_t>& chain) const;
   void take_over_results(int64_t round) const;
   void write_segment(int64_t round, int64_t previous, const std::vector<Record>& records) const;
-  static Values read_field(const Hdf5File& file, const std::string& name, const Field& field, int64_t rows);
+  Values read_field(const Hdf5File& file, const std::string& name, const Field& field, int64_t rows) const;
   static std::vector<int64_t> read_rounds(const Hdf5File& file, const std::string& name);
   void write_scales(Hdf5File& file, const std::vector<int64_t>& row_counts) const;
   void write_static(Hdf5File& file) const;

@@ -51,6 +51,22 @@ int64_t rows_up_to(const std::vector<int64_t>& rounds, int64_t round) {
 
 }  // namespace
 
+int64_t recorded_width(const std::string& directory, const std::string& record, const std::string& variable) {
+  int64_t width = 0;
+  const auto look = [&](const std::string& path, const std::string& name) {
+    try {
+      const Hdf5File file = Hdf5File::open(path);
+      if (file.exists(name) && !file.shape(name).empty()) width = std::max(width, file.shape(name).back());
+    } catch (const InputError&) {  // resume says so, if it needs the file
+    }
+  };
+  for (const int64_t segment : list_segments(directory + "/segments")) {
+    look(segment_path(directory + "/segments", segment), in_segment(record, variable));
+  }
+  look(directory + "/results.h5", variable);
+  return width;
+}
+
 // A record variable of results.h5 while its rows arrive: whole chunks are written, so that none is compressed
 // twice.
 class Recorder::JoinedColumn {
@@ -189,10 +205,15 @@ std::vector<int64_t> Recorder::read_rounds(const Hdf5File& file, const std::stri
 }
 
 Recorder::Values Recorder::read_field(const Hdf5File& file, const std::string& name, const Field& field,
-                                      int64_t rows) {
-  Shape shape = file.shape(name);
-  if (shape.empty() || shape[0] < rows ||
-      !std::equal(shape.begin() + 1, shape.end(), field.row_shape.begin(), field.row_shape.end())) {
+                                      int64_t rows) const {
+  const Shape shape = file.shape(name);
+  Shape row_shape(shape.empty() ? shape.end() : shape.begin() + 1, shape.end());
+  const int64_t width = row_shape.empty() ? 1 : row_shape.back();
+  if (!row_shape.empty() && !field.row_shape.empty() &&
+      dimension(field.variable->dimensions.back()).may_grow) {
+    row_shape.back() = std::max(width, field.row_shape.back());
+  }
+  if (shape.empty() || shape[0] < rows || row_shape != field.row_shape) {
     throw InputError("'" + name + "' of '" + file.path() + "' was recorded with other dimensions than this " +
                      "run's; resume with the options of that run, or start again with --overwrite");
   }
@@ -200,7 +221,10 @@ Recorder::Values Recorder::read_field(const Hdf5File& file, const std::string& n
   std::visit(
       [&](auto& list) {
         using Element = typename std::decay_t<decltype(list)>::value_type;
-        if constexpr (!std::is_same_v<Element, std::string>) list = file.read_rows<Element>(name, 0, rows);
+        if constexpr (!std::is_same_v<Element, std::string>) {
+          list = file.read_rows<Element>(name, 0, rows);
+          if (!row_shape.empty()) list = widened(list, width, row_shape.back());
+        }
       },
       values);
   return values;

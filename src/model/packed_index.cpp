@@ -3,27 +3,21 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <limits>
 
 namespace pf2lora {
 
-PackedIndex index_batch(const Batch& batch, const torch::TensorOptions& options) {
+PackedIndex index_batch(const Batch& batch, int64_t heads, const torch::TensorOptions& options) {
   const auto integers = torch::dtype(torch::kInt64);
   const int64_t clients = int64_t(batch.clients.size());
   const int64_t tokens = int64_t(batch.tokens.size());
   PackedIndex index;
   index.examples = int64_t(batch.examples.size());
-  for (int64_t i = 0; i < index.examples; ++i)
-    index.longest = std::max(index.longest, batch.token_offsets[i + 1] - batch.token_offsets[i]);
 
   index.tokens = torch::empty({tokens}, integers);
   index.positions = torch::empty({tokens}, integers);
-  index.padded = torch::empty({tokens}, integers);
   index.example = torch::empty({tokens}, integers);
   index.first = torch::empty({index.examples}, integers);
   index.labels = torch::empty({index.examples}, integers);
-  auto mask =
-      torch::full({index.examples, index.longest}, -std::numeric_limits<double>::infinity(), torch::kFloat64);
   auto share = torch::zeros({clients, index.examples}, torch::kFloat64);
 
   for (int64_t i = 0; i < index.examples; ++i) {
@@ -33,10 +27,8 @@ PackedIndex index_batch(const Batch& batch, const torch::TensorOptions& options)
     for (int64_t t = begin; t < end; ++t) {
       index.tokens.data_ptr<int64_t>()[t] = batch.tokens[t];
       index.positions.data_ptr<int64_t>()[t] = t - begin;
-      index.padded.data_ptr<int64_t>()[t] = i * index.longest + t - begin;
       index.example.data_ptr<int64_t>()[t] = i;
     }
-    std::fill_n(mask.data_ptr<double>() + i * index.longest, end - begin, 0.0);
   }
   for (int64_t g = 0; g < clients; ++g) {
     const int64_t begin = batch.client_offsets[g], end = batch.client_offsets[g + 1];
@@ -46,10 +38,9 @@ PackedIndex index_batch(const Batch& batch, const torch::TensorOptions& options)
                 1.0 / double(end - begin));
   }
 
-  index.mask = mask.to(options).view({index.examples, 1, 1, index.longest});
+  index.attention = index_attention(batch.token_offsets, heads, options);
   index.share = share.to(options);
-  for (auto* tensor :
-       {&index.tokens, &index.positions, &index.padded, &index.example, &index.first, &index.labels})
+  for (auto* tensor : {&index.tokens, &index.positions, &index.example, &index.first, &index.labels})
     *tensor = tensor->to(options.device());
   return index;
 }

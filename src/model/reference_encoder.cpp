@@ -2,7 +2,8 @@
 
 #include <torch/torch.h>
 
-#include <cmath>
+#include "model/layer_norm.h"
+#include "model/packed_rows.h"
 
 namespace pf2lora {
 namespace {
@@ -15,25 +16,26 @@ struct AutogradPass final : GradientPass {
   std::vector<Tensor> gradients;  // with their graph
 };
 
-// x [T, in] through each client's own matrix, x_g m_g^T; `rows` says how many rows belong to each client.
-Tensor by_client(const Tensor& x, const Tensor& matrices, const std::vector<int64_t>& rows) {
-  if (rows.size() == 1) return x.mm(matrices[0].t());
-  const auto xs = x.split_with_sizes(rows);
-  const auto ms = matrices.unbind(0);
-  std::vector<Tensor> products;
-  for (size_t g = 0; g < xs.size(); ++g) products.push_back(xs[g].mm(ms[g].t()));
-  return torch::cat(products);
+// Rows of x by client, `rows` of each: views.
+std::vector<Tensor> by_client(const Tensor& x, const std::vector<int64_t>& rows) {
+  return rows.size() == 1 ? std::vector{x} : x.split_with_sizes(rows);
 }
 
 // base + (x down^T) up^T, client by client: [T, out].
 Tensor add_low_rank(const Tensor& base, const Tensor& x, const LowRankPair& pair,
                     const std::vector<int64_t>& rows) {
-  if (rows.size() == 1) return torch::addmm(base, x.mm(pair.down[0].t()), pair.up[0].t());
-  return base + by_client(by_client(x, pair.down, rows), pair.up, rows);
+  const auto bases = by_client(base, rows), xs = by_client(x, rows);
+  const auto downs = pair.down.unbind(0);
+  // A copy that lies the other way: the products of its backward are then the fast ones.
+  const auto ups = pair.up.transpose(1, 2).contiguous().unbind(0);
+  std::vector<Tensor> sums;
+  for (size_t g = 0; g < xs.size(); ++g)
+    sums.push_back(torch::addmm(bases[g], xs[g].mm(downs[g].t()), ups[g]));
+  return sums.size() == 1 ? sums[0] : torch::cat(sums);
 }
 
 Tensor normalise(const Tensor& x, const FrozenNorm& norm, double epsilon) {
-  return torch::layer_norm(x, {x.size(-1)}, norm.weight, norm.bias, epsilon);
+  return layer_norm(x, norm.weight, norm.bias, epsilon);
 }
 
 Tensor frozen(const Tensor& x, const FrozenLinear& linear) {
@@ -89,7 +91,7 @@ Tensor ReferenceEncoder::example_prefix(const Batch& batch, int64_t example) con
                     .token_offsets = {0, end - begin},
                     .tokens = {batch.tokens.begin() + begin, batch.tokens.begin() + end},
                     .labels = {batch.labels[size_t(example)]}};
-  const PackedIndex index = index_batch(alone, options());
+  const PackedIndex index = index_batch(alone, weights_.config.heads, options());
   Tensor hidden = embed(index);
   for (int64_t layer = 0; layer < lowest_layer_; ++layer)
     hidden = block(layer, {.hidden = hidden}, index, nullptr);
@@ -110,23 +112,6 @@ ReferenceEncoder::Entry ReferenceEncoder::entry(const Batch& batch, const Packed
   Entry entry{.hidden = parts[0].contiguous(), .key = parts[1].contiguous(), .value = parts[2].contiguous()};
   if (parts.size() > 3) entry.query = parts[3].contiguous();
   return entry;
-}
-
-Tensor ReferenceEncoder::attend(const Tensor& query, const Tensor& key, const Tensor& value,
-                                const PackedIndex& index, bool first_only) const {
-  const int64_t hidden = weights_.config.hidden, heads = weights_.config.heads;
-  const auto by_head = [&](const Tensor& x, int64_t tokens) {  // [N, heads, tokens, hidden / heads]
-    return x.view({index.examples, tokens, heads, hidden / heads}).transpose(1, 2);
-  };
-  const auto pad = [&](const Tensor& x) {
-    return by_head(x.new_zeros({index.examples * index.longest, hidden}).index_copy(0, index.padded, x),
-                   index.longest);
-  };
-  const Tensor scaled = query * (1 / std::sqrt(double(hidden / heads)));
-  const Tensor q = first_only ? by_head(scaled, 1) : pad(scaled);
-  const Tensor weights = torch::softmax(torch::matmul(q, pad(key).transpose(-1, -2)) + index.mask, -1);
-  const Tensor mixed = torch::matmul(weights, pad(value)).transpose(1, 2).reshape({-1, hidden});
-  return first_only ? mixed : mixed.index_select(0, index.padded);
 }
 
 Tensor ReferenceEncoder::activate(const Tensor& x) const {
@@ -153,11 +138,11 @@ Tensor ReferenceEncoder::block(int64_t layer, const Entry& in, const PackedIndex
     return adapted(ready.defined() ? ready : frozen(in.hidden, linear), in.hidden, site, index.client_tokens);
   };
 
-  const Tensor top = first_only ? in.hidden.index_select(0, index.first) : in.hidden;
+  const Tensor top = first_only ? take_rows(in.hidden, index.first) : in.hidden;
   const Tensor query = first_only ? adapted(frozen(top, w.query), top, sites.query, rows)
                                   : project(in.query, w.query, sites.query);
-  const Tensor mixed = attend(query, project(in.key, w.key, sites.key),
-                              project(in.value, w.value, sites.value), index, first_only);
+  const Tensor mixed = packed_attention(query, project(in.key, w.key, sites.key),
+                                        project(in.value, w.value, sites.value), index.attention, first_only);
   const Tensor attended = adapted(frozen(mixed, w.attention_output), mixed, sites.attention_output, rows);
   const Tensor middle = normalise(top + attended, w.attention_norm, epsilon);
   const Tensor wide = activate(adapted(frozen(middle, w.intermediate), middle, sites.intermediate, rows));
@@ -180,19 +165,22 @@ Tensor ReferenceEncoder::logits(const Batch& batch, const PackedIndex& index,
   } else if (pooling_ == Pooling::pooler) {
     pooled = torch::tanh(frozen(pooled, weights_.pooler));
   }
-  const Tensor bias = adapters.head_bias.repeat_interleave(
-      torch::tensor(index.client_examples, torch::dtype(torch::kInt64).device(pooled.device())), 0);
-  return bias + by_client(pooled, adapters.head_weight, index.client_examples);
+  const auto by_owner = by_client(pooled, index.client_examples);
+  std::vector<Tensor> scores;
+  for (size_t g = 0; g < by_owner.size(); ++g)
+    scores.push_back(
+        torch::linear(by_owner[g], adapters.head_weight[int64_t(g)], adapters.head_bias[int64_t(g)]));
+  return torch::cat(scores);
 }
 
 Tensor ReferenceEncoder::logits(const Batch& batch, const AdapterSet& adapters) const {
   const torch::NoGradGuard constant;
-  return logits(batch, index_batch(batch, options()), adapters);
+  return logits(batch, index_batch(batch, weights_.config.heads, options()), adapters);
 }
 
 Losses ReferenceEncoder::loss(const Batch& batch, const AdapterSet& adapters) const {
   const torch::NoGradGuard constant;
-  const PackedIndex index = index_batch(batch, options());
+  const PackedIndex index = index_batch(batch, weights_.config.heads, options());
   const Tensor scores = logits(batch, index, adapters);
   return {torch::cross_entropy_loss(scores, index.labels, {}, at::Reduction::None), scores.argmax(1)};
 }
@@ -202,10 +190,11 @@ Gradient ReferenceEncoder::gradient(const Batch& batch, const AdapterSet& adapte
   for (const Tensor& tensor : adapters.tensors()) pass->leaves.push_back(tensor.detach().requires_grad_());
   pass->adapters = adapters.with_tensors(pass->leaves);
 
-  const PackedIndex index = index_batch(batch, options());
+  const PackedIndex index = index_batch(batch, weights_.config.heads, options());
   const Tensor scores = logits(batch, index, pass->adapters);
-  const Tensor loss =
-      index.share.mv(torch::cross_entropy_loss(scores, index.labels, {}, at::Reduction::None));
+  const Tensor losses = torch::cross_entropy_loss(scores, index.labels, {}, at::Reduction::None);
+  // Not a matrix product: 0 * NaN would carry one client's failure to the others of its group.
+  const Tensor loss = (index.share * losses).masked_fill(index.share == 0, 0).sum(1);  // [G]
   const bool kept = keep == Keep::pass;
   pass->gradients = torch::autograd::grad({loss.sum()}, pass->leaves, {}, kept, kept);
 

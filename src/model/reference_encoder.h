@@ -49,8 +49,6 @@ class ReferenceEncoder final : public Model {
   torch::Tensor example_prefix(const Batch& batch, int64_t example) const;
   torch::Tensor block(int64_t layer, const Entry& in, const PackedIndex& index,
                       const AdapterSet* adapters) const;
-  torch::Tensor attend(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
-                       const PackedIndex& index, bool first_only) const;
   torch::Tensor activate(const torch::Tensor& x) const;
   torch::Tensor logits(const Batch& batch, const PackedIndex& index, const AdapterSet& adapters) const;
   bool reads_first_token_only(int64_t layer) const;

@@ -18,7 +18,7 @@ ResultsSchema results_schema(const ResultsShape& shape) {
        .size = kRecordDimension,
        .description = "round after which spectra were measured"},
       {.name = "client", .size = shape.clients},
-      {.name = "process", .size = shape.processes, .description = "MPI rank"},
+      {.name = "process", .size = shape.processes, .description = "MPI rank", .may_grow = true},
       {.name = "phase", .size = int64_t(kPhaseNames.size()), .coordinates = kPhaseNames},
       {.name = "site", .size = spectra.sites, .description = "adapted matrix"},
       {.name = "common_index", .size = spectra.common},

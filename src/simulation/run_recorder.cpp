@@ -16,12 +16,12 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-ResultsShape results_shape(const RunFacts& facts, const Problem& problem) {
+ResultsShape results_shape(const RunFacts& facts, const Problem& problem, int64_t processes) {
   const auto sum = [](const std::vector<int64_t>& values) {
     return std::accumulate(values.begin(), values.end(), int64_t{0});
   };
   return {.clients = facts.options.clients,
-          .processes = facts.plan.ranks,
+          .processes = processes,
           .classes = problem.class_names(),
           .train_rows = sum(facts.plan.train_examples),
           .validation_rows = sum(facts.plan.validation_examples),
@@ -65,8 +65,11 @@ RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const
                          const Algorithm& algorithm, int64_t resumed_round)
     : directory_(directory),
       facts_(std::move(facts)),
-      recorder_(directory.path(), results_schema(results_shape(facts_, problem)), root_attributes(facts_),
-                option_attributes(facts_)),
+      processes_(std::max(facts_.plan.ranks, resumed_round > 0
+                                                 ? recorded_width(directory.path(), "round", "phase_seconds")
+                                                 : 0)),
+      recorder_(directory.path(), results_schema(results_shape(facts_, problem, processes_)),
+                root_attributes(facts_), option_attributes(facts_)),
       sites_(problem.model().sites()),
       text_(!problem.class_names().empty()),
       last_round_(resumed_round),
@@ -194,11 +197,13 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
     down[client] = double(facts_.plan.bytes_down);
   }
   std::vector<double> by_phase;  // [phase, process]
-  for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)
+  for (size_t phase = 0; phase < kPhaseNames.size(); ++phase) {
     for (const auto& process : seconds) {
       by_phase.push_back(process[phase]);
       phase_seconds_[phase] += process[phase] / double(seconds.size());
     }
+    by_phase.resize((phase + 1) * size_t(processes_));
+  }
   recorder_.append("round", round,
                    {{"train_loss", std::span<const double>(loss)},
                     {"took_part", std::span<const double>(part)},

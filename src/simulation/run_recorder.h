@@ -45,6 +45,7 @@ class RunRecorder {
 
   const OutputDirectory& directory_;
   RunFacts facts_;
+  int64_t processes_;  // of this call, or of an earlier one that had more
   Recorder recorder_;
   std::vector<Site> sites_;
   bool text_ = true;                       // not the matrix problem

@@ -149,18 +149,22 @@ void Simulation::prepare() {
     directory_.emplace(options_.output, mode);
     if (!options_.dry_run) provenance = problem_->provenance();
   });
+  if (!options_.dry_run) {
+    texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
+    comm_.together([&] {
+      if (directory_) directory_->create();
+    });
+    if (mode == OutputMode::resume)
+      load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5",
+                      [&](const Texts& saved) { check_resumed(saved, texts_, options_); });
+  }
   const RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, trainable_clients_, comm_);
   observer_.begin(plan);
   for (const std::string& note : problem_->partition().notes) observer_.note(note);
   if (options_.dry_run) return;
-
-  texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
-  comm_.together([&] {
-    if (directory_) directory_->create();
-  });
-  if (mode == OutputMode::resume)
-    load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5",
-                    [&](const Texts& saved) { check_resumed(saved, texts_, options_); });
+  if (directory_ && !directory_->locked())
+    observer_.note("the file system of " + options_.output +
+                   " has no locks: see that no other run writes there");
   comm_.together([&] {
     if (!comm_.is_root()) return;
     const ClientGroup first = state_->clients.group({0}, state_->common);
@@ -242,9 +246,10 @@ void Simulation::save(bool last) {
   comm_.together([&] {
     if (recorder_) recorder_->flush(state_->round);
   });
+  // Before the checkpoint that says that all rounds are done.
+  if (last) write_adapters(comm_, *state_, *algorithm_, options_.output + "/adapters.h5");
   // After the last round too: such a run can be resumed with more --rounds.
   save_checkpoint(comm_, *state_, options_.output + "/checkpoint.h5", texts_);
-  if (last) write_adapters(comm_, *state_, *algorithm_, options_.output + "/adapters.h5");
 }
 
 void Simulation::finish() {

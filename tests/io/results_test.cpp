@@ -308,6 +308,42 @@ TEST(Results, ACutRemovalOfSegmentsLosesNothing) {
   EXPECT_EQ(contents(again.path()), undisturbed(8));
 }
 
+TEST(Results, AnAxisThatMayGrowDoesSoWhereARunIsResumed) {
+  const TemporaryDirectory directory;
+  const auto grows_to = [&](int64_t processes) {
+    return recorder(directory.path(),
+                    {.dimensions = {{"round", kRecordDimension},
+                                    {"phase", 2},
+                                    {.name = "process", .size = processes, .may_grow = true}},
+                     .variables = {{"seconds", {"round", "phase", "process"}, VariableType::f64, "s"}}});
+  };
+  const auto width = [&] { return recorded_width(directory.path(), "round", "seconds"); };
+  EXPECT_EQ(width(), 0);
+  {
+    Recorder run = grows_to(1);
+    run.append("round", 1, {{"seconds", std::vector<double>{1, 2}}});
+    run.flush(1);
+  }
+  EXPECT_EQ(width(), 1);
+  {
+    Recorder run = grows_to(3);
+    run.resume(1);
+    run.append("round", 2, {{"seconds", std::vector<double>{3, 4, 5, 6, 7, 8}}});
+    run.flush(2);
+    run.join();
+    run.remove_segments();
+  }
+  EXPECT_EQ(width(), 3);
+  const std::vector<double> both = {1, 0, 0, 2, 0, 0, 3, 4, 5, 6, 7, 8};
+  EXPECT_EQ(Hdf5File::open(directory / "results.h5").read<double>("seconds"), both);
+  EXPECT_THAT(message_of<InputError>([&] { grows_to(2).resume(2); }), HasSubstr("other dimensions"))
+      << "numbers would be lost";
+  Recorder run = grows_to(4);  // out of results.h5 itself
+  run.resume(2);
+  run.join();
+  EXPECT_EQ(Hdf5File::open(directory / "results.h5").shape("seconds"), (Shape{2, 2, 4}));
+}
+
 TEST(Results, LostOrForeignRowsAreRefused) {
   const TemporaryDirectory directory;
   {

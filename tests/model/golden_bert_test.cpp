@@ -1,0 +1,144 @@
+// The encoder against transformers and PEFT: logits and gradients of tests/golden/make_bert_golden.py, which
+// ran padded batches through their modules.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <iostream>
+#include <numeric>
+
+#include "adapters/random_tensors.h"
+#include "model/golden.h"
+#include "model/reference_encoder.h"
+#include "model/small_encoder.h"
+
+namespace pf2lora {
+namespace {
+
+using torch::Tensor;
+
+const std::map<std::string, Pooling> kPoolings = {
+    {"cls", Pooling::cls}, {"mean", Pooling::mean}, {"pooler", Pooling::pooler}};
+
+class Comparison {
+ public:
+  Comparison(const Golden& golden, const std::string& directory, const std::vector<std::string>& targets,
+             const std::string& pooling, torch::ScalarType type)
+      : golden_(golden),
+        pooling_(pooling),
+        config_(read_model_config(directory)),
+        model_(read_encoder_weights(directory, config_, pooling == "pooler", torch::dtype(type)),
+               encoder_sites(config_, targets, all_layers()), kPoolings.at(pooling),
+               golden.file().shape("head/weight")[0], 0),
+        level_(golden.level(model_.sites())) {}
+
+  // The largest difference of a logit over all examples, packed `examples` to a client and `clients` to a
+  // group.
+  double logit_difference(const std::string& kind, int64_t clients, int64_t examples) const {
+    const Tensor expected = golden_.tensor("logits/" + kind + "/" + pooling_);
+    std::vector<Tensor> logits;
+    for (int64_t next = 0; next < golden_.size();) {
+      std::vector<std::vector<int64_t>> rows;
+      std::vector<int64_t> numbers;
+      while (int64_t(rows.size()) < clients && next < golden_.size()) {
+        numbers.push_back(int64_t(rows.size()));
+        rows.emplace_back(size_t(std::min(examples, golden_.size() - next)));
+        std::iota(rows.back().begin(), rows.back().end(), next);
+        next += int64_t(rows.back().size());
+      }
+      logits.push_back(
+          model_.logits(golden_.batch(numbers, rows), adapters(int64_t(rows.size()), kind == "adapted")));
+    }
+    const Tensor found = torch::cat(logits);
+    EXPECT_EQ(found.sizes(), expected.sizes());
+    return largest_difference(found, expected);
+  }
+
+  // The largest relative error of a slice of the gradient of gradient/rows, alone or as one of three clients.
+  double gradient_error(int64_t clients) const {
+    const std::vector<int64_t> rows = golden_.file().read<int64_t>("gradient/rows");
+    std::vector<std::vector<int64_t>> by_client(size_t(clients), std::vector<int64_t>{3, 1, 2});
+    by_client.back() = rows;
+    std::vector<int64_t> numbers(size_t(clients), 0);
+    const Gradient gradient =
+        model_.gradient(golden_.batch(numbers, by_client), adapters(clients, true), Keep::nothing);
+    const std::string name = "gradient/" + pooling_;
+    EXPECT_NEAR(gradient.loss[clients - 1].item<double>(), golden_.file().attribute<double>(name, "loss"),
+                1e-5);
+
+    const std::array levels = {&level_};
+    const Tensor found = split(levels, gradient.rows)[0].narrow(0, clients - 1, 1);
+    const Tensor expected = golden_.row(level_, name + "/").unsqueeze(0);
+    double worst = 0;
+    for (const Slice& slice : level_.layout().slices())
+      worst = std::max(worst, relative_error(view(found, slice), view(expected, slice)));
+    return worst;
+  }
+
+ private:
+  std::vector<int64_t> all_layers() const {
+    std::vector<int64_t> layers(size_t(config_.layers));
+    std::iota(layers.begin(), layers.end(), 0);
+    return layers;
+  }
+  AdapterSet adapters(int64_t clients, bool with_pairs) const {
+    const std::array levels = {&level_};
+    const std::array rows = {golden_.row(level_).repeat({clients, 1})};
+    AdapterSet set = compose(levels, rows);
+    if (!with_pairs)
+      for (LowRankPair& pair : set.pairs) pair = {};
+    return set;
+  }
+
+  const Golden& golden_;
+  std::string pooling_;
+  ModelConfig config_;
+  ReferenceEncoder model_;
+  Level level_;
+};
+
+class PretrainedMiniLm : public testing::TestWithParam<std::string> {};
+
+// 200 definitions of 4 to 58 tokens; transformers in batches of 16 with padding, here 20 packed, and 4
+// clients with 5 each in one group.
+TEST_P(PretrainedMiniLm, InFloatAgreesWithTransformersAndPeft) {
+  const Golden golden("minilm");
+  const Comparison comparison(golden, golden.file().attribute<std::string>("/", "model"), {"query", "value"},
+                              GetParam(), torch::kFloat32);
+  const double frozen = comparison.logit_difference("frozen", 1, 20);
+  const double adapted = comparison.logit_difference("adapted", 1, 20);
+  const double group = comparison.logit_difference("adapted", 4, 5);
+  const double gradient = comparison.gradient_error(1), in_group = comparison.gradient_error(3);
+  EXPECT_LT(frozen, 2e-5);
+  EXPECT_LT(adapted, 2e-5);
+  EXPECT_LT(group, 2e-5);
+  EXPECT_LT(gradient, 1e-4);
+  EXPECT_LT(in_group, 1e-4);
+  std::cout << GetParam() << ": logits differ by " << frozen << " frozen, " << adapted << " adapted, "
+            << group << " in a group; gradients by " << gradient << ", " << in_group << "\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(Poolings, PretrainedMiniLm, testing::Values("cls", "mean"),
+                         [](const auto& info) { return info.param; });
+
+class SmallBert : public testing::TestWithParam<std::string> {};
+
+// Random weights, two layers, all six targets; gelu_new was saved with a head, so with the prefix `bert.`.
+TEST_P(SmallBert, InDoubleAgreesWithTransformersAndPeft) {
+  const Golden golden("small_" + GetParam());
+  for (const std::string pooling : {"cls", "mean", "pooler"}) {
+    SCOPED_TRACE(pooling);
+    const Comparison comparison(golden, golden_directory() + "/small_" + GetParam(), kAllTargets, pooling,
+                                torch::kFloat64);
+    EXPECT_LT(comparison.logit_difference("frozen", 1, 7), 1e-12);
+    EXPECT_LT(comparison.logit_difference("adapted", 1, 24), 1e-12);
+    EXPECT_LT(comparison.logit_difference("adapted", 3, 4), 1e-12);
+    EXPECT_LT(comparison.gradient_error(1), 1e-9);
+    EXPECT_LT(comparison.gradient_error(3), 1e-9);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Activations, SmallBert, testing::Values("gelu", "gelu_new", "relu"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace pf2lora

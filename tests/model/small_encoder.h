@@ -1,0 +1,138 @@
+// Small random encoders, batches and adapters in double, and arithmetic on adapters.
+#pragma once
+#include <torch/torch.h>
+
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "adapters/random_tensors.h"
+#include "model/reference_encoder.h"
+
+namespace pf2lora {
+
+inline const std::vector<std::string> kAllTargets = {"query",        "key",   "value", "attention-output",
+                                                     "intermediate", "output"};
+
+inline ModelConfig small_config(int64_t layers = 2, const std::string& activation = "gelu") {
+  return {.architecture = "bert",
+          .activation = activation,
+          .layers = layers,
+          .hidden = 12,
+          .heads = 3,
+          .intermediate = 20,
+          .vocabulary = 50,
+          .positions = 16,
+          .token_types = 2};
+}
+
+inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t seed) {
+  RandomTensors random(seed);
+  const int64_t hidden = config.hidden, wide = config.intermediate;
+  const auto linear = [&](int64_t out, int64_t in) {
+    return FrozenLinear{random.normal({out, in}, 0.4), random.normal({out}, 0.2)};
+  };
+  const auto norm = [&] {
+    return FrozenNorm{1 + random.normal({hidden}, 0.2), random.normal({hidden}, 0.2)};
+  };
+  EncoderWeights weights;
+  weights.config = config;
+  weights.words = random.normal({config.vocabulary, hidden});
+  weights.positions = random.normal({config.positions, hidden});
+  weights.embedding_norm = norm();
+  for (int64_t i = 0; i < config.layers; ++i)
+    weights.layers.push_back({linear(hidden, hidden), linear(hidden, hidden), linear(hidden, hidden),
+                              linear(hidden, hidden), linear(wide, hidden), linear(hidden, wide), norm(),
+                              norm()});
+  weights.pooler = linear(hidden, hidden);
+  return weights;
+}
+
+struct SmallEncoder {
+  ModelConfig config = small_config();
+  std::vector<std::string> targets = kAllTargets;
+  std::vector<int64_t> layers = {0, 1};
+  Pooling pooling = Pooling::cls;
+  int64_t classes = 4;
+  int64_t prefix_cache_bytes = 1 << 20;
+  uint64_t seed = 1;
+
+  ReferenceEncoder make() const {
+    return {random_encoder_weights(config, seed), encoder_sites(config, targets, layers), pooling, classes,
+            prefix_cache_bytes};
+  }
+};
+
+// One client for each list of examples' lengths; example numbers count on.
+inline Batch random_batch(const std::vector<std::vector<int64_t>>& lengths, const ModelConfig& config,
+                          int64_t classes, uint64_t seed) {
+  RandomTensors random(seed);
+  Batch batch;
+  batch.client_offsets = batch.token_offsets = {0};
+  for (size_t g = 0; g < lengths.size(); ++g) {
+    batch.clients.push_back(int64_t(g));
+    for (int64_t length : lengths[g]) {
+      batch.examples.push_back(int64_t(batch.examples.size()));
+      for (int64_t t = 0; t < length; ++t) batch.tokens.push_back(int32_t(random.below(config.vocabulary)));
+      batch.token_offsets.push_back(int64_t(batch.tokens.size()));
+      batch.labels.push_back(int32_t(random.below(classes)));
+    }
+    batch.client_offsets.push_back(int64_t(batch.examples.size()));
+  }
+  return batch;
+}
+
+// The part of a batch that belongs to client g.
+inline Batch batch_of(const Batch& batch, size_t g) {
+  const int64_t begin = batch.client_offsets[g], end = batch.client_offsets[g + 1];
+  const int64_t first = batch.token_offsets[size_t(begin)], last = batch.token_offsets[size_t(end)];
+  Batch one;
+  one.clients = {batch.clients[g]};
+  one.client_offsets = {0, end - begin};
+  one.examples.assign(batch.examples.begin() + begin, batch.examples.begin() + end);
+  one.labels.assign(batch.labels.begin() + begin, batch.labels.begin() + end);
+  one.tokens.assign(batch.tokens.begin() + first, batch.tokens.begin() + last);
+  for (int64_t i = begin; i <= end; ++i) one.token_offsets.push_back(batch.token_offsets[size_t(i)] - first);
+  return one;
+}
+
+inline AdapterSet random_adapters(const Model& model, int64_t clients, int64_t rank, uint64_t seed,
+                                  double deviation = 0.3) {
+  RandomTensors random(seed);
+  AdapterSet set;
+  for (const Site& site : model.sites())
+    set.pairs.push_back({random.normal({clients, rank, site.columns}, deviation),
+                         random.normal({clients, site.rows, rank}, deviation)});
+  if (const auto head = model.head()) {
+    set.head_weight = random.normal({clients, head->classes, head->inputs}, deviation);
+    set.head_bias = random.normal({clients, head->classes}, deviation);
+  }
+  return set;
+}
+
+inline AdapterSet map(const AdapterSet& set, const std::function<torch::Tensor(const torch::Tensor&)>& act) {
+  std::vector<torch::Tensor> results;
+  for (const torch::Tensor& tensor : set.tensors()) results.push_back(act(tensor));
+  return set.with_tensors(results);
+}
+
+// a + scale * b
+inline AdapterSet add(const AdapterSet& a, double scale, const AdapterSet& b) {
+  std::vector<torch::Tensor> results = a.tensors();
+  const auto others = b.tensors();
+  for (size_t i = 0; i < results.size(); ++i) results[i] = results[i] + scale * others[i];
+  return a.with_tensors(results);
+}
+
+// Everything of each client in one row [G, P].
+inline torch::Tensor rows_of(const AdapterSet& set) {
+  std::vector<torch::Tensor> pieces;
+  for (const torch::Tensor& tensor : set.tensors()) pieces.push_back(tensor.flatten(1));
+  return torch::cat(pieces, 1);
+}
+
+inline AdapterSet client_of(const AdapterSet& set, int64_t g) {
+  return map(set, [&](const torch::Tensor& tensor) { return tensor.narrow(0, g, 1); });
+}
+
+}  // namespace pf2lora
