@@ -1,0 +1,131 @@
+"""The same bits on any number of ranks, whatever the method, the caches and the stops on the way."""
+
+from __future__ import annotations
+
+import signal
+
+import h5py
+import numpy as np
+import pytest
+
+from program import MATRIX, ROOT, assert_same, bits, digests, needs_program, run, stopped
+
+pytestmark = needs_program
+
+# What a run may be made of. Each is run at 1 and at 2 ranks.
+VARIANTS = {
+    "finite-difference": {"hypergradient": "finite-difference"},
+    "central": {"hypergradient": "finite-difference", "finite-difference": "central", "optimizer": "sgd"},
+    "first-order": {"hypergradient": "first-order", "targets": "key,attention-output"},
+    "joint": {"hypergradient": "joint", "targets": "intermediate,output", "schedule": "cosine", "warmup": 0.3},
+    "homlora": {"algorithm": "homlora", "optimizer-state": "average", "clip": 1},
+    "fedit": {"algorithm": "fedit", "optimizer-state": "reset", "weight-decay": 0.01},
+    "local": {"algorithm": "local", "adaptation-steps": "none"},
+    "centralized": {"algorithm": "centralized"},
+    "label-sort": {"partition": "label-sort", "label-sort": 0.8, "validation-share": 0.2},
+    "iid": {"partition": "iid", "optimizer-state": "average", "pooling": "mean"},
+    "pooled": {"partition": "pooled", "clients": 1, "pooling": "pooler"},
+    "all shared out": {"examples-per-client": 0, "test-examples-per-client": 0, "min-examples": 2},
+    "personal head": {"head": "personal", "optimizer-state": "reset"},
+    "held out": {"held-out-clients": 1, "adaptation-steps": "0,2,5"},
+    "fp64": {"precision": "fp64", "client-rank": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def long_matrix(tmp_path_factory):
+    """Options of a run long enough to be stopped, and its bits."""
+    options = {**MATRIX, "clients": 5, "clients-per-round": 3, "lockstep": 1, "rounds": 600, "checkpoint-every": 100,
+               "evaluate-every": 50, "spectra-every": 50}
+    return options, bits(tmp_path_factory.mktemp("long") / "run", options)
+
+
+@pytest.mark.parametrize("change", [{}, {"clients-per-round": 3, "lockstep": 2}], ids=["all", "three in lockstep"])
+@pytest.mark.parametrize("problem", ["matrix", "text"])
+def test_bits_do_not_depend_on_the_number_of_ranks(problem, change, small_text, tmp_path):
+    options = {**small_text, **change} if problem == "text" else {**MATRIX, "clients": 5, **change}
+    alone = bits(tmp_path / "alone", options)
+    for ranks in (1, 2, 4):
+        assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
+
+
+def test_another_seed_or_lockstep_gives_other_bits(small_text, tmp_path):
+    one = bits(tmp_path / "one", small_text)
+    other = bits(tmp_path / "other", {**small_text, "seed": 2})
+    same = {name for name in one if one[name] == other[name]}
+    assert "results.h5:personal_loss" not in same and "results.h5:train_index" not in same
+    assert not [name for name in same if name.startswith("adapters.h5:")]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_method_and_option_gives_the_same_bits_at_one_and_two_ranks(name, small_text, tmp_path):
+    options = {**small_text, "rounds": 2, **VARIANTS[name]}
+    assert_same(bits(tmp_path / "two", options, 2), bits(tmp_path / "one", options))
+
+
+@pytest.mark.parametrize("algorithm", ["homlora", "fedit", "local"])
+def test_methods_give_the_same_bits_on_the_matrix_problem(algorithm, tmp_path):
+    options = {**MATRIX, "clients": 3, "algorithm": algorithm}
+    assert_same(bits(tmp_path / "two", options, 2), bits(tmp_path / "one", options))
+
+
+def test_the_pretrained_model_gives_the_same_bits_whatever_is_cached(small_text, tmp_path):
+    options = {**small_text, "model": ROOT / "models" / "minilm", "adapted-layers": "top:1", "rounds": 2, "clients": 3,
+               "local-steps": 2}
+    full = bits(tmp_path / "full", {**options, "prefix-cache": 2048})
+    assert_same(bits(tmp_path / "two", {**options, "prefix-cache": 2048}, 2), full)
+    assert_same(bits(tmp_path / "off", {**options, "prefix-cache": 0}), full)
+    assert_same(bits(tmp_path / "tiny", {**options, "prefix-cache": 1}), full)
+
+
+@pytest.mark.parametrize("change", [{"prefix-cache": 0}, {"prefix-cache": 1}], ids=["off", "tiny"])
+def test_the_cache_of_a_small_model_changes_no_bits(change, small_text, tmp_path):
+    options = {**small_text, "adapted-layers": "top:1"}
+    assert_same(bits(tmp_path / "cut", {**options, **change}, 2), bits(tmp_path / "full", options))
+
+
+# Stop and resume
+
+
+@pytest.mark.parametrize("first,second,number", [(1, 4, signal.SIGUSR1), (2, 1, signal.SIGUSR1), (4, 2, signal.SIGUSR1),
+                                                 (0, 2, signal.SIGTERM)])
+def test_a_run_stopped_by_a_signal_resumes_to_the_bits_of_an_uninterrupted_one(first, second, number, long_matrix,
+                                                                                tmp_path):
+    options = {**long_matrix[0], "output": tmp_path / "run"}
+    errors = stopped(options, first, number)
+    assert errors.count("pf2lora: ") == 1 and number.name in errors and "--resume" in errors
+    with h5py.File(tmp_path / "run" / "results.h5") as file:  # what there is so far
+        assert 0 < file["round"].size < options["rounds"]
+        assert not np.isnan(file["train_loss"][...]).all(axis=1).any()
+    run({**options, "resume": True, "progress": "off"}, second)
+    assert_same(digests(tmp_path / "run"), long_matrix[1])
+
+
+@pytest.mark.parametrize("change", [{}, {"algorithm": "local", "head": "personal"},
+                                    {"algorithm": "homlora", "optimizer-state": "average"}],
+                         ids=["pf2lora", "local", "homlora"])
+def test_a_time_limit_stops_a_run_that_resumes_at_other_numbers_of_ranks(change, small_text, tmp_path):
+    options = {**small_text, "clients-per-round": 3, "checkpoint-every": 0, **change}
+    whole = bits(tmp_path / "whole", options)
+    options |= {"output": tmp_path / "run", "progress": "off"}
+    limit = {"max-hours": 1e-6}
+    done = run({**options, **limit}, 2, code=85)
+    assert "max-hours" in done.stderr and done.stderr.count("pf2lora: ") == 1
+    run({**options, **limit, "resume": True}, 4, code=85)
+    with h5py.File(tmp_path / "run" / "results.h5") as file:
+        assert file["round"][...].tolist() == [1, 2]
+    run({**options, "resume": True}, 1)
+    assert_same(digests(tmp_path / "run"), whole)
+
+
+def test_a_finished_run_resumed_with_more_rounds_is_the_longer_run(tmp_path):
+    longer = bits(tmp_path / "longer", {**MATRIX, "rounds": 30})
+    bits(tmp_path / "run", {**MATRIX, "rounds": 20}, 2)
+    run({**MATRIX, "rounds": 30, "output": tmp_path / "run", "resume": True, "progress": "off"}, 1)
+    assert_same(digests(tmp_path / "run"), longer)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    before = bits(tmp_path / "run", MATRIX)
+    run({**MATRIX, "output": tmp_path / "run", "resume": True, "progress": "off"}, 2)
+    assert_same(digests(tmp_path / "run"), before)
