@@ -45,6 +45,8 @@ void install_stop_signals() {
       throw Error(ExitCode::internal_error, std::string("no handler for ") + signal.name +
                                                 " could be installed: " + std::strerror(errno));
   }
+  // Beyond a limit on file sizes, writing then fails like on a full disk, and the run says so.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool stop_requested() {

@@ -6,7 +6,8 @@
 namespace pf2lora {
 
 // From here on SIGTERM, SIGUSR1 and the first SIGINT only ask the run to stop; a second SIGINT kills as
-// usual. Interrupted system calls are restarted. Throws Error if a handler cannot be installed.
+// usual. Interrupted system calls are restarted. SIGXFSZ is ignored. Throws Error if a handler cannot be
+// installed.
 void install_stop_signals();
 
 // Whether one of them has come.

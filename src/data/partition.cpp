@@ -45,7 +45,7 @@ const PartitionMethod& find_method(const std::string& name) {
     if (method.name == name) return method;
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
-  throw OptionError("--partition " + name + " is not known: choose one of " + known);
+  throw OptionError("option partition: '" + name + "' is not known; it must be one of " + known);
 }
 
 void check_columns(const Examples& examples) {
