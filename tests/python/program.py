@@ -107,7 +107,12 @@ class Refusal:
 
 
 def refusals(options: dict[str, object], rank_counts: tuple[int, ...], scratch: Path) -> list[Refusal]:
-    """Runs what must fail, at once at each number of ranks, with the exit code of each rank: mpirun tells one."""
+    """Runs what must fail at each number of ranks, with the exit code of each rank: mpirun tells one.
+
+    At once, but one after another where the runs take the lock of the same output directory.
+    """
+    if len(rank_counts) > 1 and (options.get("resume") or options.get("overwrite")):
+        return [found for ranks in rank_counts for found in refusals(options, (ranks,), scratch)]
     scratch = scratch / "codes"
     shutil.rmtree(scratch, ignore_errors=True)
     started = []
