@@ -90,8 +90,8 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
                      program_provenance(invocation.command_line)};
   const RunOutcome outcome = simulate(request, comm, display);
   if (outcome.code == ExitCode::checkpointed && comm.is_root())
-    std::cerr << "pf2lora: stopped by " << outcome.stopped_by
-              << "; everything is saved, run again with --resume" << std::endl;
+    std::cerr << "pf2lora: stopped by " << outcome.stopped_by << "; everything is saved, go on with --config "
+              << invocation.options.output << "/options.ini --resume" << std::endl;
   return outcome.code;
 }
 

@@ -185,7 +185,8 @@ void print_sizes(std::ostream& out, const RunPlan& plan) {
     total += item.bytes;
   }
   rows.push_back({"together", format_bytes(total)});
-  out << "\nMemory of the rank that needs most\n" << align_columns(rows);
+  out << "\nMemory of the rank that needs most\n"
+      << align_columns(rows) << "The activations of a batch come on top.\n";
 }
 
 }  // namespace

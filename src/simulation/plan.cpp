@@ -7,6 +7,12 @@
 #include "data/sampler.h"
 
 namespace pf2lora {
+namespace {
+
+// Resident memory of a rank of the matrix problem, which has next to no data of its own.
+constexpr int64_t kProgramBytes = int64_t{150} << 20;
+
+}  // namespace
 
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
                   const RunState& state, int64_t trainable_clients, const Communicator& comm) {
@@ -48,6 +54,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   const int64_t row = algorithm.client_layout().size() * element;
   const int64_t most = (options.clients + comm.size() - 1) / comm.size();
   const auto add = [&](const std::string& what, int64_t bytes) { plan.memory.push_back({what, bytes}); };
+  add("program and libraries, about", kProgramBytes);
   add("frozen weights, shared by the ranks of a node", plan.frozen_parameters * element);
   add("rows of " + std::to_string(most) + " clients", most * row);
   add("exact sum of a round", plan.bytes_all_reduce);

@@ -62,4 +62,11 @@ void check_resumed(const Texts& saved, const Texts& now, const Options& options)
                        " in the run that wrote the checkpoint; give it the same data and model");
 }
 
+void check_rounds_left(int64_t rounds_done, const Options& options) {
+  if (rounds_done > options.rounds)
+    throw OptionError("--resume: " + std::to_string(rounds_done) +
+                      " rounds are done already, more than --rounds " + std::to_string(options.rounds) +
+                      "; raise --rounds to go on");
+}
+
 }  // namespace pf2lora

@@ -14,4 +14,7 @@ Texts checkpoint_texts(const std::string& config, const Texts& input_digests);
 // fast may), or InputError where data or model are others.
 void check_resumed(const Texts& saved, const Texts& now, const Options& options);
 
+// Throws OptionError where the checkpoint is beyond --rounds.
+void check_rounds_left(int64_t rounds_done, const Options& options);
+
 }  // namespace pf2lora

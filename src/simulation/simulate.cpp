@@ -147,16 +147,16 @@ void Simulation::prepare() {
   comm_.together([&] {
     if (!comm_.is_root()) return;
     directory_.emplace(options_.output, mode);
-    if (!options_.dry_run) provenance = problem_->provenance();
+    provenance = problem_->provenance();
   });
-  if (!options_.dry_run) {
-    texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
-    comm_.together([&] {
-      if (directory_) directory_->create();
-    });
-    if (mode == OutputMode::resume)
-      load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5",
-                      [&](const Texts& saved) { check_resumed(saved, texts_, options_); });
+  texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
+  comm_.together([&] {
+    if (directory_ && !options_.dry_run) directory_->create();
+  });
+  if (mode == OutputMode::resume) {
+    load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5",
+                    [&](const Texts& saved) { check_resumed(saved, texts_, options_); });
+    comm_.together([&] { check_rounds_left(state_->round, options_); });
   }
   const RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, trainable_clients_, comm_);
   observer_.begin(plan);
