@@ -23,6 +23,11 @@ torch::Tensor AdapterPart::rows(const ClientGroup& group) const {
   return rows(owner_ == Owner::common ? group.common : group.own);
 }
 
+void AdapterPart::initialise(torch::Tensor owner_row, KeyedRandom random) const {
+  owner_row.zero_();
+  level_.initialise(rows(owner_row.unsqueeze(0))[0], random);
+}
+
 torch::Tensor AdapterPart::state(const ClientGroup& group) const {
   const int64_t size = optimizer_.state_layout().size();
   switch (state_home_) {

@@ -23,6 +23,9 @@ class AdapterPart {
   // The same, from rows of the owner's layout [G, ...].
   torch::Tensor rows(const torch::Tensor& owner_rows) const;
 
+  // Start values in a row of the owner's layout [P]: zeros but for these parameters, drawn from `random`.
+  void initialise(torch::Tensor owner_row, KeyedRandom random) const;
+
   // The optimiser state [G, ...] for the local steps of a round: a view of what is kept, or zeros.
   torch::Tensor state(const ClientGroup& group) const;
   // One optimiser step in place along gradient [G, level().size()].

@@ -24,7 +24,6 @@ struct ClientGroup {
   std::vector<int64_t> clients;  // [G]
   torch::Tensor common;          // [G, common layout]: each client's copy of the common row
   torch::Tensor own;             // [G, client layout]: what stays with the client
-  ClientGroup copy() const { return {clients, common.clone(), own.clone()}; }
 };
 
 // Which keyed batches local steps draw, and where a schedule of rates stands.

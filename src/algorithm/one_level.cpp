@@ -25,16 +25,12 @@ OneLevel::OneLevel(const Options& options, const Problem& problem, Owner owner)
 }
 
 void OneLevel::initial_common(torch::Tensor row) const {
-  row.zero_();
-  KeyedRandom random(uint64_t(options_.seed), Purpose::common_initial);
-  common_.level().initialise(common_.rows(row.unsqueeze(0))[0], random);
+  common_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
 }
 
 // Every client starts from the same values: those that a common adapter would start from.
 void OneLevel::initial_client(int64_t, torch::Tensor row) const {
-  row.zero_();
-  KeyedRandom random(uint64_t(options_.seed), Purpose::common_initial);
-  own_.level().initialise(own_.rows(row.unsqueeze(0))[0], random);
+  own_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
 }
 
 LocalReport OneLevel::local_steps(ClientGroup& group, const LocalSchedule& schedule) const {

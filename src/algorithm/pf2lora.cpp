@@ -35,15 +35,11 @@ Pf2Lora::Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Proble
 }
 
 void Pf2Lora::initial_common(Tensor row) const {
-  row.zero_();
-  KeyedRandom random(uint64_t(options_.seed), Purpose::common_initial);
-  common_.level().initialise(common_.rows(row.unsqueeze(0))[0], random);
+  common_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
 }
 
 void Pf2Lora::initial_client(int64_t client, Tensor row) const {
-  row.zero_();
-  KeyedRandom random(uint64_t(options_.seed), Purpose::client_initial, client);
-  client_.level().initialise(client_.rows(row.unsqueeze(0))[0], random);
+  client_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::client_initial, client));
 }
 
 AdapterSet Pf2Lora::adapters(const Tensor& x, const Tensor& y) const {
