@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shlex
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 try:
-    from prepare_file import describe, label_notes, numbered, write_dataset
+    from prepare_file import describe, label_notes, label_warnings, numbered, write_dataset
     from prepare_sources import (
         READERS, SPLIT_NAMES, TEST, TRAIN, VALIDATION, Columns, InputError, Refusal, Row, Source, UsageError,
         files_sha256, read_hub, read_tables, read_wordnet, split_off_test,
@@ -24,6 +25,7 @@ except ImportError as error:
 DEFAULT_MODEL = "models/minilm"
 DEFAULT_LENGTH = 128
 WORDNET_DIRECTORY = "/usr/share/wordnet"
+BUILT_IN = ("wordnet", *READERS)
 REFUSALS_SHOWN = 5
 HELP = f"""
 DATASET is one of
@@ -31,7 +33,7 @@ DATASET is one of
   tsv, csv, jsonl   files of yours: --train FILE, perhaps --validation FILE and --test FILE; TSV and CSV have a
                     header line; quotes in TSV are part of the text
   anything else     a data set of the Hugging Face hub, NAME or NAME:CONFIGURATION; --train, --validation and
-                    --test then name its splits
+                    --test then name its splits. A NAME close to one of the above needs its owner: OWNER/NAME
 
 examples
   prepare.py wordnet
@@ -70,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("dataset", metavar="DATASET", nargs="?", help="what to prepare, see below")
     add("--model", metavar="DIR_OR_NAME", default=DEFAULT_MODEL, help="model whose tokenizer is used [%(default)s]")
     add("--output", metavar="FILE.h5", help="file to write [data/wordnet.h5 for wordnet]")
+    add("--overwrite", action="store_true", help="replace the file to write where it exists")
     add("--max-length", metavar="N", type=length, help=f"most tokens, special ones included [{DEFAULT_LENGTH}]")
     add("--train", metavar="FILE", help="training rows")
     add("--validation", metavar="FILE", help="validation rows")
@@ -89,10 +92,33 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_source(name: str) -> None:
+    """Throws UsageError for what looks like a built-in source or a file and not like a data set of the hub."""
+    path = Path(name)
+    if name in BUILT_IN or path.is_dir():
+        return
+    if path.is_file():
+        kind = path.suffix.removeprefix(".").lower()
+        example = kind if kind in READERS else "tsv"
+        raise UsageError(f"DATASET {name} is a file: name its kind first, such as {example} --train {name}")
+    word = name.partition(":")[0].lower()
+    near = difflib.get_close_matches(word, BUILT_IN, n=1, cutoff=0.75)
+    near += [source for source in BUILT_IN if sorted(source) == sorted(word)]
+    if near and "/" not in name:
+        raise UsageError(
+            f"no source '{name}': did you mean {near[0]}? A hub data set whose name is that close is written OWNER/NAME"
+        )
+
+
+def output_path(options: argparse.Namespace) -> Path:
+    return Path(options.output) if options.output else ROOT / "data" / "wordnet.h5"
+
+
 def check_usage(options: argparse.Namespace) -> None:
-    """Throws UsageError for options that do not fit together."""
+    """Throws UsageError for options that do not fit together, and for an output that exists."""
     if options.dataset is None:
         raise UsageError("no DATASET: name wordnet, tsv, csv, jsonl or a hub data set, or use --describe FILE")
+    check_source(options.dataset)
     columns = ("text", "text2", "label", "client")
     if options.dataset == "wordnet":
         for name in (*SPLIT_NAMES, *columns):
@@ -106,8 +132,11 @@ def check_usage(options: argparse.Namespace) -> None:
         raise UsageError(f"no --train for {options.dataset}: name the file of the training rows")
     if options.test is not None and options.test_share is not None:
         raise UsageError("--test and --test-share exclude each other: leave one out")
-    if options.output is not None and Path(options.output).is_dir():
-        raise UsageError(f"--output {options.output} is a directory; name a file")
+    output = output_path(options)
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a directory; name a file")
+    if output.exists() and not options.overwrite:
+        raise UsageError(f"{output} exists: replace it with --overwrite, or name another file with --output")
 
 
 def named_splits(options: argparse.Namespace) -> dict[int, str]:
@@ -210,11 +239,13 @@ def prepare(options: argparse.Namespace) -> None:
     check_rows(rows, named_splits(options))
     for note in label_notes(rows):
         print(f"prepare.py: {note}")
+    for warning in label_warnings(rows):
+        print(f"prepare.py: warning: {warning}", file=sys.stderr)
     if tokens.truncated:
         print(f"prepare.py: rows cut to {max_length} tokens: {tokens.truncated}; see --max-length")
     if options.text2 is not None:
         print("prepare.py: token types of pairs are not stored: a model sees type 0 in both texts")
-    output = Path(options.output) if options.output else ROOT / "data" / "wordnet.h5"
+    output = output_path(options)
     write_dataset(output, rows, tokens, attributes_of(options, source, model, max_length))
     counts = Counter(SPLIT_NAMES[row.split] for row in rows)
     told = ", ".join(f"{counts[name]} {name}" for name in SPLIT_NAMES if counts[name])

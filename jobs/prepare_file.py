@@ -7,6 +7,7 @@ client int32 [N] and client_name [K]. Root attributes: see ATTRIBUTES.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ ATTRIBUTES = (
     "input_sha256", "created_utc", "command",
 )  # fmt: skip
 EXAMPLES_SHOWN = 3
+NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,47 @@ def write_dataset(path: Path, rows: list[Row], tokens: Tokens, attributes: dict[
         temporary.unlink(missing_ok=True)
 
 
+def listed(names: list[str]) -> str:
+    """The first names, and dots where there are more."""
+    return ", ".join([*names[:NAMES_SHOWN], *(["..."] if len(names) > NAMES_SHOWN else [])])
+
+
 def label_notes(rows: list[Row]) -> list[str]:
     """What a reader of the file should know about its labels and texts."""
     notes = []
     trained = {str(row.label) for row in rows if row.split == TRAIN}
     unseen = numbered(r.label for r in rows if r.split != TRAIN and str(r.label) not in trained).names
     if unseen:
-        notes.append(f"labels without a training example: {', '.join(unseen)}")
+        notes.append(f"labels without a training example: {len(unseen)} ({listed(unseen)})")
     texts = {(row.text, row.text2) for row in rows if row.split == TRAIN}
     repeated = sum((row.text, row.text2) in texts for row in rows if row.split == TEST)
     if repeated:
         notes.append(f"test texts that are also training texts: {repeated}")
     return notes
+
+
+def label_warnings(rows: list[Row]) -> list[str]:
+    """What is probably wrong with the labels: classes of one row, and texts that carry several labels."""
+    warnings = []
+    count = Counter(str(row.label) for row in rows)
+    single = [f"'{row.label}' at {row.where}:{row.line}" for row in rows if count[str(row.label)] == 1]
+    if single:
+        warnings.append(
+            f"classes with a single usable row: {len(single)} ({listed(single)}); they cannot be both trained on and "
+            "tested"
+        )
+    by_text: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        by_text.setdefault((row.text, row.text2), []).append(row)
+    disputed = [same for same in by_text.values() if len({str(row.label) for row in same}) > 1]
+    if disputed:
+        one = disputed[0][0]
+        other = next(row for row in disputed[0] if str(row.label) != str(one.label))
+        warnings.append(
+            f"texts that carry different labels: {len(disputed)}, in {sum(map(len, disputed))} rows; such as "
+            f"{one.where}:{one.line} '{one.label}' and {other.where}:{other.line} '{other.label}'"
+        )
+    return warnings
 
 
 # Describing
@@ -111,7 +142,7 @@ def open_dataset(path: Path) -> h5py.File:
         file.close()
         raise InputError(
             f"{path} is not a {FORMAT} file of version {FORMAT_VERSION} (format: {found}, version: {version}); "
-            "make it again with jobs/prepare.py"
+            "make it again with jobs/prepare.py --overwrite"
         )
     return file
 
@@ -159,7 +190,7 @@ def describe(path: Path, find_tokenizer: Any) -> str:
         try:
             return page_of(path, file, find_tokenizer)
         except (KeyError, IndexError) as error:
-            raise InputError(f"{path} is damaged ({error}); make it again with jobs/prepare.py") from None
+            raise InputError(f"{path} is damaged ({error}); make it again with jobs/prepare.py --overwrite") from None
 
 
 def page_of(path: Path, file: h5py.File, find_tokenizer: Any) -> str:

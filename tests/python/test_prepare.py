@@ -290,7 +290,7 @@ def test_bad_rows_of_csv_and_jsonl(tmp_path: Path, words: Path) -> None:
         '{"text": "b", "label": "2"}',
     ]
     train = write(tmp_path / "t.jsonl", "\n".join(lines))
-    done = made("jsonl", "--train", train, "--test", train, "--model", words, "--output", out)
+    done = made("jsonl", "--train", train, "--test", train, "--model", words, "--output", out, "--overwrite")
     reasons = ("text is not a string", "not a JSON object", "not JSON", "no key 'label'",
                "label is neither a string nor an integer", "missing label", "text is not valid Unicode")  # fmt: skip
     for line, reason in enumerate(reasons, 2):
@@ -322,8 +322,41 @@ def test_label_of_the_test_file_alone_is_reported(tmp_path: Path, words: Path) -
     train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
     test = write(tmp_path / "v.tsv", "text\tlabel\nb\tz\n")
     done = made("tsv", "--train", train, "--test", test, "--model", words, "--output", tmp_path / "o.h5")
-    assert "labels without a training example: z" in done.stdout
+    assert "labels without a training example: 1 (z)" in done.stdout
     assert "test texts that are also training texts: 1" in done.stdout
+
+
+def test_doubtful_labels_are_counted_with_an_example(tmp_path: Path, words: Path) -> None:
+    rows = [("a", 1), ("b", 2), ("c", 2), ("a", 2), ("a", 1), ("d", 3), ("b", 1), ("", 4), ("e", 5)]
+    train = write(tmp_path / "t.tsv", "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
+    done = made("tsv", "--train", train, "--model", words, "--output", tmp_path / "one.h5")
+    assert "warning: classes with a single usable row: 2 ('3' at t.tsv:7, '5' at t.tsv:10)" in done.stderr
+    wanted = "warning: texts that carry different labels: 2, in 5 rows; such as t.tsv:2 '1' and t.tsv:5 '2'"
+    assert wanted in done.stderr
+    done = made("tsv", "--train", train, "--test", train, "--model", words, "--output", tmp_path / "two.h5")
+    assert "single usable row" not in done.stderr  # every class has a row in each file
+    assert "texts that carry different labels: 2, in 10 rows" in done.stderr
+
+
+def test_a_number_and_its_text_are_one_label(tmp_path: Path, words: Path) -> None:
+    rows = [("a", 1), ("a", "1"), ("b", 2), ("c", 2)]
+    lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    train = write(tmp_path / "t.jsonl", lines)
+    done = made("jsonl", "--train", train, "--model", words, "--output", tmp_path / "o.h5")
+    assert "warning" not in done.stderr
+
+
+def test_the_second_text_of_a_pair_counts_for_contradictions(tmp_path: Path, words: Path) -> None:
+    train = write(tmp_path / "t.tsv", "a\tb\tlabel\na\tb\tx\na\tc\ty\nd\te\tx\nd\te\ty\n")
+    done = made("tsv", "--train", train, "--text", "a", "--text2", "b", "--model", words, "--output", tmp_path / "o.h5")
+    assert "texts that carry different labels: 1, in 2 rows; such as t.tsv:4 'x' and t.tsv:5 'y'" in done.stderr
+
+
+def test_many_names_are_cut(tmp_path: Path, words: Path) -> None:
+    rows = "".join(f"{text}\t{i}\n" for i, text in enumerate(["a", "b", "c", "d", "e", "a b", "a c"]))
+    done = made("tsv", "--train", write(tmp_path / "t.tsv", "text\tlabel\n" + rows), "--model", words,
+                "--test", write(tmp_path / "v.tsv", "text\tlabel\na\t0\n"), "--output", tmp_path / "o.h5")  # fmt: skip
+    assert "single usable row: 6 ('1' at t.tsv:3, " in done.stderr and "'5' at t.tsv:7, ...)" in done.stderr
 
 
 # Errors
@@ -360,6 +393,11 @@ def test_input_without_use_is_an_error(tmp_path: Path, words: Path, table: str, 
         (["wordnet", "--max-length", "many"], "--max-length"),
         (["wordnet", "--no-such-option"], "--no-such-option"),
         (["wordnet", "--output", "."], "is a directory"),
+        (["tvs", "--train", "x", "--output", "x.h5"], "did you mean tsv?"),
+        (["wordnett"], "did you mean wordnet?"),
+        (["CSV", "--train", "x"], "did you mean csv?"),
+        (["json:all", "--output", "x.h5"], "did you mean jsonl?"),
+        ([__file__, "--output", "x.h5"], f"is a file: name its kind first, such as tsv --train {__file__}"),
     ],
 )
 def test_wrong_command_lines_exit_2(arguments: list[str], message: str) -> None:
@@ -372,7 +410,8 @@ def test_max_length_is_bounded_by_the_models_positions(tmp_path: Path, words: Pa
     train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
     common = ["tsv", "--train", train, "--test", train, "--model", words, "--output", tmp_path / "o.h5"]
     assert prepare(*common, "--max-length", 17).returncode == 2
-    assert prepare(*common, "--max-length", 16).returncode == 0
+    made(*common, "--max-length", 16)
+    (tmp_path / "o.h5").unlink()
     config = {"model_type": "roberta", "vocab_size": 6, "max_position_embeddings": 16, "pad_token_id": 1}
     (words / "config.json").write_text(json.dumps(config))
     done = prepare(*common, "--max-length", 15)  # RoBERTa's first real token has position 2
@@ -388,14 +427,38 @@ def test_tokens_beyond_the_models_vocabulary_are_an_error(tmp_path: Path, words:
     assert "token 5" in done.stderr and "vocabulary of 5" in done.stderr
 
 
+def test_an_earlier_file_is_replaced_only_with_overwrite(tmp_path: Path, words: Path) -> None:
+    out = write(tmp_path / "o.h5", "earlier")
+    train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\nc\tx\n")
+    common = ["tsv", "--train", train, "--test", train, "--model", words, "--output", out]
+    done = prepare(*common)
+    assert done.returncode == 2
+    assert f"{out} exists" in done.stderr and "--overwrite" in done.stderr
+    assert out.read_text() == "earlier"
+    made(*common, "--overwrite")
+    with h5py.File(out) as file:
+        assert examples(file) == [[1], [2], [3]] * 2
+
+
+@pytest.mark.skipif(not (ROOT / "data" / "wordnet.h5").is_file(), reason="data/wordnet.h5 is not prepared")
+def test_the_default_output_is_not_replaced_either() -> None:
+    path = ROOT / "data" / "wordnet.h5"
+    before = path.stat()
+    done = prepare("wordnet")
+    assert done.returncode == 2
+    assert f"{path} exists" in done.stderr
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_an_earlier_file_survives_a_failure(tmp_path: Path, words: Path) -> None:
     out = write(tmp_path / "o.h5", "earlier")
-    done = prepare("tsv", "--train", write(tmp_path / "t.tsv", "text\tlabel\n"), "--model", words, "--output", out)
+    train = write(tmp_path / "t.tsv", "text\tlabel\n")
+    done = prepare("tsv", "--train", train, "--model", words, "--output", out, "--overwrite")
     assert done.returncode == 3
     assert out.read_text() == "earlier"
 
 
-@pytest.mark.parametrize("name", ["no-such-data/of-this-name", "glue:sst2"])
+@pytest.mark.parametrize("name", ["no-such-data/of-this-name", "owner/tsv", "glue:sst2", "snli"])
 def test_hub_data_without_a_hub_is_an_input_error(tmp_path: Path, words: Path, name: str) -> None:
     done = prepare(name, "--model", words, "--output", tmp_path / "o.h5")
     assert done.returncode == 3
