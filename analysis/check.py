@@ -171,6 +171,15 @@ def _check_values(file) -> list[str]:
         values = np.nan_to_num(file[f"{kind}_singular_values"][...])
         must(values >= 0, f"{kind}_singular_values holds negative values")
         must(np.diff(values, axis=-1) <= 0, f"{kind}_singular_values does not descend")
+    first, last = file["segment_first_round"][...], file["segment_last_round"][...]
+    must(first[1:] == last[:-1] + 1, "segment_first_round is not the round after the segment before")
+    rounds = file["round"][...]
+    if len(rounds):
+        must(first[:1] == rounds[0], "segment_first_round does not begin with the first round")
+        must(last[-1:] == rounds[-1], "segment_last_round does not end with the last round")
+    ended = np.array([text(end) != "" for end in file["segment_end_utc"][...]])
+    unknown = np.array([text(reason) == "unknown" for reason in file["segment_exit"][...]])
+    must(ended != unknown, "segment_end_utc is not empty just where segment_exit is unknown")
     if "train_examples" not in file:
         return faults
     for part in ("train", "validation", "test"):
@@ -183,6 +192,9 @@ def _check_values(file) -> list[str]:
         if part != "validation":
             counts = file[f"{part}_class_counts"][...].sum(axis=1)
             must(counts == examples, f"{part}_class_counts does not add up to {part}_examples")
+    if "label_map" in file:
+        maps = file["label_map"][...]
+        must(np.sort(maps, axis=1) == np.arange(maps.shape[1]), "label_map has a row that is no permutation of classes")
     for kind in ("common", "personal", "adapted"):
         if f"{kind}_correct" in file:
             correct = np.nan_to_num(file[f"{kind}_correct"][...])

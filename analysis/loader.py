@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +26,33 @@ def find(path, name: str = "results.h5") -> Path:
     if not path.is_dir():
         return path
     if not (path / name).is_file():
+        if (saved := saved_rounds(path)) is not None:
+            told = told_rounds(saved, asked_rounds(path))
+            raise FormatError(f"{path} holds no {name}: the run has not ended, {told} are saved. If it is not running "
+                              f"still, go on with: {resume_command(path)}")
         raise FormatError(f"{path} holds no {name}; give the output directory of a run that has ended")
     return path / name
+
+
+def saved_rounds(directory: Path) -> int | None:
+    """The last round in the segments of a run that has not ended; None where there are none."""
+    found = [int(file.stem) for file in (directory / "segments").glob("*.h5") if file.stem.isdigit()]
+    return max(found, default=None)
+
+
+def asked_rounds(directory: Path) -> int | None:
+    """The rounds that options.ini, which a resumed run writes anew, asks for; None where it says nothing."""
+    path = directory / "options.ini"
+    found = re.search(r"^rounds = (\d+)$", path.read_text("utf-8"), re.MULTILINE) if path.is_file() else None
+    return int(found.group(1)) if found else None
+
+
+def told_rounds(done: int, asked: int | None) -> str:
+    return f"{done} rounds" if asked is None else f"{done} of {asked} rounds"
+
+
+def resume_command(directory: Path) -> str:
+    return f"pf2lora --config {directory / 'options.ini'} --resume"
 
 
 def options(path) -> dict:
@@ -51,7 +77,7 @@ def load(path) -> xarray.Dataset:
         with xarray.open_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False) as opened:
             data = opened.load()
     except (OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{path} cannot be read as format version 1 ({error})") from error
+        raise FormatError(f"{path} cannot be read as format version {schema.FORMAT_VERSION} ({error})") from error
     for name, variable in list(data.variables.items()):
         if variable.dtype.kind in "OS":
             data[name] = (variable.dims, np.array([text(v) for v in variable.values.ravel()], dtype=object))
@@ -60,6 +86,33 @@ def load(path) -> xarray.Dataset:
         raise FormatError(f"{path} lacks {', '.join(lacking)}; analysis.check_format lists every deviation")
     data.attrs = attributes
     return _derive(data)
+
+
+# Axes of spectra, times, provenance and confusion matrices, which a comparison of scores does not need.
+_NO_SCORES = frozenset("spectrum site common_index client_index total_index phase process segment predicted_class".split())
+
+
+def load_scores(path) -> xarray.Dataset:
+    """What load() gives but for spectra, times, segments and confusion matrices, several times as fast.
+
+    Throws FormatError.
+    """
+    path = find(path)
+    left_out = _NO_SCORES | {v.name for v in schema.VARIABLES if _NO_SCORES & set(v.dimensions)}
+    variables = {}
+    with _open(path, schema.RESULTS_FORMAT) as file:
+        attributes = {name: _plain(value) for name, value in file.attrs.items() if not name.startswith("_")}
+        attributes |= {"options": _options(file), "path": str(path)}
+        try:
+            for name, item in file.items():
+                if isinstance(item, h5py.Dataset) and name not in left_out:
+                    values = item.asstr()[...].astype(object) if h5py.check_string_dtype(item.dtype) else item[...]
+                    axes = (name,) if item.is_scale else tuple(axis[0].name.strip("/") for axis in item.dims)
+                    variables[name] = (axes, values)
+            data = xarray.Dataset(variables, attrs=attributes)
+            return _derive(data)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise FormatError(f"{path} cannot be read as format version {schema.FORMAT_VERSION} ({error})") from error
 
 
 def site_layer(name: str) -> int:
@@ -115,7 +168,8 @@ def _derive(data: xarray.Dataset) -> xarray.Dataset:
         right = data["test_class_counts"].values[np.arange(len(counts)), majority]
         data["majority_accuracy"] = ("client", right / examples.values)
         data["majority_accuracy"] = data["majority_accuracy"].where(counts.sum(axis=1) > 0)
-    data["layer"] = ("site", np.array([site_layer(name) for name in data["site_name"].values], dtype=np.int64))
+    if "site_name" in data:
+        data["layer"] = ("site", np.array([site_layer(name) for name in data["site_name"].values], dtype=np.int64))
     clients = data.sizes["client"]
     held_out = int(data.attrs["options"].get("held-out-clients", 0))
     data["held_out"] = ("client", np.arange(clients) >= clients - held_out)

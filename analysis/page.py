@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jinja2 import Environment
+
+_PIXELS = 118  # of the page to an inch of a figure
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
@@ -15,6 +19,8 @@ _TEMPLATE = """<!DOCTYPE html>
          max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
   h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
   h1 + p { color: #555; margin: 0 0 1.5rem; }
+  .notice { border-left: 4px solid #D55E00; background: #FDF1E8; padding: .5rem .8rem; margin: 0 0 1rem;
+            overflow-wrap: anywhere; }
   h2 { border-bottom: 2px solid #0072B2; padding-bottom: .2rem; }
   .scroll { overflow-x: auto; }
   table { border-collapse: collapse; margin: .3rem 0; font-variant-numeric: tabular-nums; font-size: .9rem; }
@@ -51,6 +57,8 @@ _TEMPLATE = """<!DOCTYPE html>
 {% endmacro %}
 <h1>{{ title }}</h1>
 <p>{{ subtitle }}</p>
+{% for notice in notices %}<p class="notice" role="note">{{ notice }}</p>
+{% endfor %}
 {% for section in sections %}
 <section>
 {% if section.heading %}<h2>{{ section.heading }}</h2>{% endif %}
@@ -69,7 +77,28 @@ _TEMPLATE = """<!DOCTYPE html>
 """
 
 
-def render(title: str, subtitle: str, sections: list[dict]) -> str:
-    """The page as text. A section has heading, tables, figures (id, uri, caption, width), facts and options."""
+def render(title: str, subtitle: str, sections: list[dict], notices: list[str] = ()) -> str:
+    """The page as text. A section has heading, tables, figures (id, uri, caption, width), facts and options.
+
+    Notices stand above all sections.
+    """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections)
+    return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections,
+                                                          notices=notices)
+
+
+def embed(plots: list, directory: Path, prefix: str = "") -> list[dict]:
+    """Saves figures (style.Plot) in a directory under prefixed names; returns them as a section's figures."""
+    embedded = []
+    for plot in plots:
+        plot.name = prefix + plot.name
+        plot.save(directory)
+        embedded.append({"id": plot.name, "uri": plot.data_uri(), "caption": plot.caption,
+                         "width": round(plot.figure.get_figwidth() * _PIXELS)})
+    return embedded
+
+
+def write_tables(tables: list, directory: Path) -> None:
+    """Writes tables (tables.Table) as directory/tables.md and tables.tex."""
+    (directory / "tables.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
+    (directory / "tables.tex").write_text("\n".join(table.latex() for table in tables), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""python -m analysis.report RESULTS... [--output DIR]: one HTML page, and its figures and tables as files."""
+"""python -m analysis.report RESULTS...|FOLDER [--output DIR]: one HTML page, and its figures and tables as files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import figures, page, spectra, tables
+from . import comparison_page, figures, page, spectra, tables
+from .comparison import is_folder
 from .loader import FormatError
 from .runs import Configuration, Run, differing, group, read, show
-from .style import Plot
 
 BAD_USE, BAD_INPUT = 2, 3
-_PIXELS = 118  # of the page to an inch of a figure
 _PROVENANCE = (
     ("program_version", "program"), ("git_commit", "commit"), ("command_line", "command"),
     ("start_utc", "start (UTC)"), ("end_utc", "end (UTC)"), ("hosts", "hosts"), ("ranks", "MPI ranks"),
@@ -41,26 +40,26 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     plots = figures.overview(groups) + [p for p in [spectra.ranks_by_round(groups)] if p]
     own = {id(g): [tables.summary(run) for run in g.runs] for g in groups}
     if len(runs) == 1:
-        together = own[id(groups[0])]
+        together = own[id(groups[0])] + [tables.client_summary(runs[0])]
     sections.append({"heading": "Results" if len(runs) == 1 else "Comparison", "tables": together,
-                     "figures": _embed(plots, pictures, "")})
+                     "figures": page.embed(plots, pictures)})
     written += together
     for number, g in enumerate(groups[:details]):
         prefix = "" if len(groups) == 1 else f"run{number + 1}_"
         extra = [t for t in (tables.rank_summary(g.first), tables.cost_summary(g.first)) if t]
         shown = (own[id(g)] if len(runs) > 1 else []) + extra
         sections.append({"heading": "What was learned, and its cost" if len(runs) == 1 else g.label, "tables": shown,
-                         "figures": _embed(spectra.details(g.first), pictures, prefix)})
+                         "figures": page.embed(spectra.details(g.first), pictures, prefix)})
         written += shown
     if len(groups) > details:
         sections.append({"facts": [("note", f"{len(groups) - details} further configurations have no section of their "
                                             "own; --details says how many do")]})
     sections += [_provenance(run, len(runs) > 1) for run in runs]
 
-    (output / "tables.md").write_text("\n".join(t.markdown() for t in written), encoding="utf-8")
-    (output / "tables.tex").write_text("\n".join(t.latex() for t in written), encoding="utf-8")
+    page.write_tables(written, output)
     target = output / "report.html"
-    target.write_text(page.render(_title(groups), _subtitle(runs), sections), encoding="utf-8")
+    notices = [run.unfinished for run in runs if run.unfinished]
+    target.write_text(page.render(_title(groups), _subtitle(runs), sections, notices), encoding="utf-8")
     return target
 
 
@@ -75,16 +74,6 @@ def _compare(groups: list[Configuration]) -> list[tables.Table]:
             table.rows.append([g.label, *values])
         found.append(table)
     return [t for t in found if t]
-
-
-def _embed(plots: list[Plot], directory: Path, prefix: str) -> list[dict]:
-    embedded = []
-    for plot in plots:
-        plot.name = prefix + plot.name
-        plot.save(directory)
-        embedded.append({"id": plot.name, "uri": plot.data_uri(), "caption": plot.caption,
-                         "width": round(plot.figure.get_figwidth() * _PIXELS)})
-    return embedded
 
 
 def _provenance(run: Run, several: bool) -> dict:
@@ -114,8 +103,7 @@ def _subtitle(runs: list[Run]) -> str:
         what = "matrix problem"
     else:
         what = f"{Path(str(options.get('data', 'text'))).stem} with {Path(str(options.get('model', '?'))).name}"
-    rounds = int(data["round"].values[-1]) if data.sizes["round"] else 0
-    parts = [what, f"{data.sizes['client']} clients", f"{rounds} rounds"]
+    parts = [what, f"{data.sizes['client']} clients", first.rounds_told]
     if len(runs) > 1:
         parts.append(f"{len(runs)} runs")
     for name, label in (("program_version", ""), ("git_commit", "commit "), ("hosts", "on "), ("start_utc", "")):
@@ -130,16 +118,24 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",
         description="Writes one HTML page about one run, or comparing several, with every figure as PNG and PDF and "
-                    "every table as Markdown and LaTeX. Runs that differ in their seed alone are taken together.")
-    parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.h5, or the output directory of a run")
-    parser.add_argument("--output", metavar="DIR", help="where the report goes [report/ beside the first results file]")
+                    "every table as Markdown and LaTeX. Runs that differ in their seed alone are taken together. "
+                    "Of a folder of runs, such as jobs/sweep.py leaves, it compares methods in each setting.")
+    parser.add_argument("results", nargs="+", metavar="RESULTS",
+                        help="results.h5, the output directory of a run, or one folder of runs")
+    parser.add_argument("--output", metavar="DIR",
+                        help="where the report goes [report/ beside the first results file, or in the folder]")
+    parser.add_argument("--reference", metavar="METHOD",
+                        help="of a folder: the method that others are compared with [pf2lora]")
     parser.add_argument("--details", metavar="N", type=int, default=8,
                         help="configurations that get a section of their own [8]")
     chosen = parser.parse_args(arguments)
     if chosen.details < 0:
         parser.error(f"--details is {chosen.details}: give 0 or more")
     try:
-        print(write_report(chosen.results, chosen.output, chosen.details))
+        if len(chosen.results) == 1 and is_folder(chosen.results[0]):
+            print(comparison_page.write(chosen.results[0], chosen.output, chosen.reference))
+        else:
+            print(write_report(chosen.results, chosen.output, chosen.details))
     except FormatError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 from . import ranks
-from .loader import load
+from .loader import asked_rounds, load, resume_command, saved_rounds, told_rounds
 
 # Options that say where and how a run is carried out, not what it computes.
 EXECUTION = frozenset(
@@ -43,6 +43,37 @@ class Run:
     @property
     def seed(self):
         return self.options.get("seed")
+
+    @property
+    def rounds_done(self) -> int:
+        """The last round that the file holds."""
+        return int(self.data["round"].values[-1]) if self.data.sizes["round"] else 0
+
+    @property
+    def rounds_told(self) -> str:
+        """'12 rounds', or '12 of 40 rounds' while more were asked for."""
+        asked = self.options.get("rounds")
+        return told_rounds(self.rounds_done, None if asked == self.rounds_done else asked)
+
+    @property
+    def unfinished(self) -> str:
+        """What a reader must know of a run that has not ended, or was resumed and has not ended since; else empty."""
+        file = Path(self.data.attrs["path"])
+        directory = file.parent if file.name == "results.h5" else None
+        done, saved = self.rounds_done, (saved_rounds(directory) if directory else None) or 0
+        ends = [str(reason) for reason in self.data["segment_exit"].values]
+        complete = ends[-1:] == ["done"] and self.data.attrs.get("end_utc") and done >= self.options.get("rounds", 0)
+        if complete and saved <= done:
+            return ""
+        asked = (asked_rounds(directory) if directory else None) or self.options.get("rounds")
+        text = f"The run {self.name} has not ended: {told_rounds(max(saved, done), asked)} are done"
+        if saved > done:
+            text += f", of which this page shows the first {done}"
+        elif ends and ends[-1] not in ("done", "unknown"):
+            text += f"; stopped by {ends[-1]}"
+        if directory and (directory / "options.ini").is_file():
+            text += f". If it is not running still, go on with: {resume_command(directory)}"
+        return text
 
     @property
     def trained(self) -> np.ndarray:
@@ -180,8 +211,11 @@ def show(value) -> str:
 
 
 def same_partition(a: Run, b: Run) -> bool:
-    """Whether two runs gave the same test examples to the same clients, so that clients pair up."""
+    """Whether two runs gave the same examples with the same labels to the same clients, so that clients pair up."""
     names = ("test_offsets", "test_index", "train_offsets", "train_index")
     if not all(name in run.data for name in names for run in (a, b)):
         return a.is_matrix and b.is_matrix and a.data.sizes["client"] == b.data.sizes["client"]
+    maps = [run.data["label_map"].values if "label_map" in run.data else None for run in (a, b)]
+    if (maps[0] is None) != (maps[1] is None) or maps[0] is not None and not np.array_equal(*maps):
+        return False
     return all(np.array_equal(a.data[name].values, b.data[name].values) for name in names)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 RESULTS_FORMAT = "pf2lora-results"
 ADAPTERS_FORMAT = "pf2lora-adapters"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PHASES = ("train", "move", "all_reduce", "evaluate", "spectra", "write")
 OPTION_DTYPES = ("int8", "int64", "float64", "string")
 REQUIRED_OPTIONS = ("problem", "algorithm", "seed", "held-out-clients")
@@ -61,8 +61,10 @@ DIMENSIONS = (
     Dimension("phase", "coordinate", "string"),
     Dimension("client", "index", "int64"),
     Dimension("class", "index", "int64"),
+    Dimension("predicted_class", "index", "int64"),
     Dimension("site", "index", "int64"),
     Dimension("process", "index", "int64"),
+    Dimension("segment", "index", "int64"),
     Dimension("common_index", "index", "int64"),
     Dimension("client_index", "index", "int64"),
     Dimension("total_index", "index", "int64"),
@@ -93,6 +95,17 @@ VARIABLES = (
     Variable("common_correct", _EVALUATION, "float64", "1", "text", True),
     Variable("personal_correct", _EVALUATION, "float64", "1", "text", True),
     Variable("adapted_correct", _ADAPTED, "float64", "1", "optional", True),
+    *(
+        Variable(f"{split}{model}_{what}", (*axes, *more), "float64", unit, "optional", True)
+        for split in ("", "validation_")
+        for model, axes in (("common", _EVALUATION), ("personal", _EVALUATION), ("adapted", _ADAPTED))
+        for what, more, unit in (
+            ("loss", (), "nat"),
+            ("correct", (), "1"),
+            ("confusion", ("class", "predicted_class"), "1"),
+        )
+        if split or what == "confusion"
+    ),
     Variable("relative_error", _EVALUATION, "float64", "1", "matrix", True),
     Variable("common_singular_values", ("spectrum", "site", "common_index"), "float64", "1", "always", True),
     Variable("client_singular_values", (*_SITES, "client_index"), "float64", "1", "always", True),
@@ -105,6 +118,8 @@ VARIABLES = (
     Variable("test_examples", ("client",), "int64", "1", "text"),
     Variable("train_class_counts", ("client", "class"), "int64", "1", "text"),
     Variable("test_class_counts", ("client", "class"), "int64", "1", "text"),
+    Variable("label_map", ("client", "class"), "int64", "1", "optional"),
+    Variable("client_name", ("client",), "string", "1", "optional"),
     Variable("train_index", ("train_row",), "int64", "1", "text"),
     Variable("train_offsets", ("client_bound",), "int64", "1", "text"),
     Variable("validation_index", ("validation_row",), "int64", "1", "text"),
@@ -116,6 +131,18 @@ VARIABLES = (
     Variable("site_rows", ("site",), "int64", "1", "always"),
     Variable("site_columns", ("site",), "int64", "1", "always"),
     Variable("class_name", ("class",), "string", "1", "text"),
+    Variable("segment_first_round", ("segment",), "int64", "1", "always"),
+    Variable("segment_last_round", ("segment",), "int64", "1", "always"),
+    Variable("segment_start_utc", ("segment",), "string", "1", "always"),
+    Variable("segment_end_utc", ("segment",), "string", "1", "always"),
+    Variable("segment_exit", ("segment",), "string", "1", "always"),
+    Variable("segment_ranks", ("segment",), "int64", "1", "always"),
+    Variable("segment_threads", ("segment",), "int64", "1", "always"),
+    Variable("segment_hosts", ("segment",), "string", "1", "always"),
+    Variable("segment_git_commit", ("segment",), "string", "1", "always"),
+    Variable("segment_libtorch_version", ("segment",), "string", "1", "always"),
+    Variable("segment_cpu_model", ("segment",), "string", "1", "always"),
+    Variable("segment_command_line", ("segment",), "string", "1", "always"),
 )
 
 ATTRIBUTES = (

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from . import ranks, statistics
 from .figures import FEW_CLIENTS
 from .runs import Configuration, Run
-from .style import GREEN, TERM, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
+from .style import GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
 
 _COLUMNS = 6
 _MOST_LAYERS = 12
@@ -86,7 +86,8 @@ def singular_spectra(run: Run) -> Plot | None:
         grid[last, c].set_xlabel("index", fontsize=8)
     figure.supylabel("singular value", fontsize=9)
     order = [kind for kind in ("common", "client", "total") if kind in values]
-    legend_below(figure, {TERM_NAME[k]: Line2D([], [], color=TERM[k], linewidth=2) for k in order})
+    legend_below(figure, {TERM_NAME[kind]: Line2D([], [], color=TERM[kind], linestyle=TERM_LINE[kind], linewidth=2)
+                          for kind in order})
     each = "each client a thin line" if few else "median and 5th to 95th percentile over clients"
     return Plot("singular_spectra", f"Singular values of the scaled adapters after round {_round(run)}; own and total: "
                 f"{each}.{note}", figure)
@@ -102,7 +103,8 @@ def _spectrum_lines(axes, values: np.ndarray, kind: str, floor: float, few: bool
     shown = np.where(values > floor, values, np.nan)
     dot = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
     if kind == "common":
-        axes.plot(x, shown, color=TERM[kind], linewidth=1.8, zorder=3, marker="o", markersize=2.4)
+        axes.plot(x, shown, color=TERM[kind], linestyle=TERM_LINE[kind], linewidth=1.5, zorder=3, marker="o",
+                  markersize=2.4)
     elif few:
         axes.plot(x, shown.T, color=TERM[kind], linewidth=0.7, alpha=0.75, zorder=2 if kind == "client" else 1, **dot)
     elif not np.isnan(shown).all(axis=0).any():
@@ -118,34 +120,37 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
     if all(g.first.data.sizes["spectrum"] < 2 for g in groups):
         return None
     one = len(groups) == 1
-    kinds = ("common", "client", "total") if one else ("total",)
+    kinds = ("client", "total", "common") if one else ("total",)
     styles = configuration_styles([g.first.algorithm for g in groups])
     figure, handles = canvas(3.0 + 0.12 * (0 if one else len(groups))), {}
     for axes, name in zip(figure.subplots(1, 2), _SHOWN):
-        for group, (colour, line) in zip(groups, styles):
+        for group, (colour, dashes) in zip(groups, styles):
             for kind in kinds:
                 data = group.first.data[f"{kind}_singular_values"]
                 if not data.size or np.isnan(data.values).all():
                     continue
                 by_site = ranks.MEASURES[name](data.values)  # [spectrum, (client,) site]
                 by_client = by_site.mean(axis=-1)
-                shade = TERM[kind] if one else colour
+                shade, line = (TERM[kind], TERM_LINE[kind]) if one else (colour, dashes)
+                width = 2.6 if one and kind == "total" else 1.5
                 x = data["spectrum"].values
-                marker = {"marker": "o", "markersize": 3.2} if len(x) <= 25 else {}
+                marker = {"marker": "o", "markersize": 2 + 0.9 * width} if len(x) <= 25 else {}
                 middle = by_client
                 if kind != "common":
                     chosen = by_client[:, group.first.trained]
                     axes.fill_between(x, chosen.min(axis=1), chosen.max(axis=1), color=shade, alpha=0.15, linewidth=0)
                     middle = chosen.mean(axis=1)
-                axes.plot(x, middle, color=shade, linestyle="-" if one else line, **marker)
+                axes.plot(x, middle, color=shade, linestyle=line, linewidth=width, **marker)
                 label = TERM_NAME[kind] if one else group.label
-                handles[label] = Line2D([], [], color=shade, linestyle="-" if one else line)
+                handles[label] = Line2D([], [], color=shade, linestyle=line, linewidth=width)
         axes.set_title(name)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.set_ylim(bottom=0)
     if not handles:
         return None
+    if one:
+        handles = {name: handles[name] for name in TERM_NAME.values() if name in handles}
     legend_below(figure, handles)
     what = "of the scaled terms" if one else "of the total adapter (first seed)"
     return Plot("ranks_by_round", f"Ranks {what} by round, mean over sites. Line: mean over clients; band: smallest to "
@@ -178,41 +183,62 @@ def _causes(run: Run) -> list[tuple[str, np.ndarray]]:
     return found
 
 
+def _varying(named: list[tuple[str, np.ndarray]]) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """What differs between clients by more than rounding, and 'name (value)' of what does not."""
+    varying, same = [], []
+    for name, values in named:
+        known = values[~np.isnan(values)]
+        if known.size and np.ptp(known) <= 1e-9 * np.abs(known).max():
+            same.append(f"{name} ({known[0]:.4g})")
+        else:
+            varying.append((name, values))
+    return varying, same
+
+
+def _relations(run: Run, name: str, caption: str, effects: list[tuple[str, np.ndarray]]) -> Plot | None:
+    """A panel for each effect (rows) and cause (columns) that differ between clients; None where none is left."""
+    causes, same_causes = _varying(_causes(run))
+    effects, same_effects = _varying(effects)
+    if not causes or not effects:
+        return None
+    rows, columns = (len(effects), len(causes)) if len(causes) > 1 else (1, len(effects))
+    figure = canvas(0.7 + 1.95 * rows, width=6.4 if columns > 1 else 3.7)
+    grid = figure.subplots(rows, columns, sharey="row" if len(causes) > 1 else False, squeeze=False)
+    pairs = [(effect, cause) for effect in effects for cause in causes]
+    for i, (axes, ((effect, y), (cause, x))) in enumerate(zip(grid.ravel(), pairs)):
+        _relation(axes, x, y, cause)
+        if i % len(causes) == 0:
+            axes.set_ylabel(effect)
+    caption += " Above: Spearman's ρ with its 95% interval."
+    if same_causes or same_effects:
+        caption += f" Not drawn, being the same for every client: {', '.join(same_effects + same_causes)}."
+    return Plot(name, caption, figure)
+
+
 @styled
 def rank_relations(run: Run) -> Plot | None:
     """Rank of each client's total adapter against its label entropy and number of examples."""
-    causes, measures = _causes(run), ("entropy rank", "energy rank (95%)")
-    found = [(name, run.client_rank_measure(name)) for name in measures]
-    if not causes or any(v is None for _, v in found):
+    measured = [(name, run.client_rank_measure(name)) for name in ("entropy rank", "energy rank (95%)")]
+    if any(values is None for _, values in measured):
         return None
-    figure = canvas(4.6, width=6.4)
-    grid = figure.subplots(len(found), len(causes), sharey="row", squeeze=False)
-    for row, (name, values) in zip(grid, found):
-        for axes, (label, x) in zip(row, causes):
-            _relation(axes, x, values[run.trained], label)
-        row[0].set_ylabel(name)
-    return Plot("rank_relations", f"Effective rank of each client's total adapter after round {_round(run)}, mean over "
-                "sites. Above: Spearman's ρ with its 95% interval.", figure)
+    caption = f"Effective rank of each client's total adapter after round {_round(run)}, mean over sites."
+    return _relations(run, "rank_relations", caption, [(name, values[run.trained]) for name, values in measured])
 
 
 @styled
 def norm_ratio_relations(run: Run) -> Plot | None:
     """How much of a client's adapter is its own, against its label entropy and number of examples."""
-    ratio, causes = run.data["norm_ratio"], _causes(run)
-    if not ratio.size or not causes:
+    ratio = run.data["norm_ratio"]
+    if not ratio.size:
         return None
     last = ratio.isel(spectrum=-1).values[run.trained]
     if np.isnan(last).all() or not np.nanmax(last) > 0:
         return None
     counts = (~np.isnan(last)).sum(axis=1)
     values = np.divide(np.nansum(last, axis=1), counts, out=np.full(len(last), np.nan), where=counts > 0)
-    figure = canvas(2.7, width=6.4)
-    row = figure.subplots(1, len(causes), sharey=True, squeeze=False)[0]
-    for axes, (label, x) in zip(row, causes):
-        _relation(axes, x, values, label)
-    row[0].set_ylabel("‖s′ D C‖ / ‖s B A‖")
-    return Plot("norm_ratio_relations", f"Norm of each client's own adapter over that of the common one after round "
-                f"{_round(run)}, mean over sites.", figure)
+    caption = (f"Norm of each client's own adapter over that of the common one after round {_round(run)}, mean over "
+               "sites.")
+    return _relations(run, "norm_ratio_relations", caption, [("‖s′ D C‖ / ‖s B A‖", values)])
 
 
 @styled

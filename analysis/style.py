@@ -20,6 +20,7 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY)
 MEASURE = {"personal": BLUE, "common": ORANGE, "adapted": GREEN, "majority": GREY}
 TERM = {"common": ORANGE, "client": BLUE, "total": GREEN}
 TERM_NAME = {"common": "common, s B A", "client": "own, s′ D C", "total": "total"}
+TERM_LINE = {"common": (0, (3.2, 1.6)), "client": "-", "total": "-"}  # drawn last, common lets the others show through
 PHASE = {"train": BLUE, "move": PINK, "all_reduce": ORANGE, "evaluate": GREEN, "spectra": SKY, "write": GREY}
 METHOD = {
     "pf2lora": BLUE, "homlora": ORANGE, "local": GREEN, "hetlora": PINK, "fedit": VERMILION, "per-fedavg": SKY,

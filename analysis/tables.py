@@ -18,6 +18,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", DASH: "--", "−": "$-$", "×": r"$\times$",
     "<": "$<$", ">": "$>$", "|": "$|$",
 }
+_EXPONENT = re.compile(r"(?<![\w.])([-−]?)(\d+(?:\.\d+)?)e([-+−]?)0*(\d+)(?!\w|\.\d)")
+CLIENTS_SHOWN = 40
 
 
 @dataclass
@@ -51,8 +53,21 @@ class Table:
 
 
 def latex_text(text) -> str:
-    """Text with LaTeX's special characters made harmless."""
-    return "".join(_LATEX.get(character, character) for character in str(text))
+    """Text with LaTeX's special characters made harmless, and powers of ten (1.2e-05) typeset."""
+    text, pieces, end = str(text), [], 0
+    for found in _EXPONENT.finditer(text):
+        pieces += [_harmless(text[end : found.start()]), _power(*found.groups())]
+        end = found.end()
+    return "".join([*pieces, _harmless(text[end:])])
+
+
+def _harmless(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _power(sign: str, mantissa: str, exponent_sign: str, exponent: str) -> str:
+    factor = "" if mantissa == "1" else mantissa + r"\times"
+    return f"${'-' if sign else ''}{factor}10^{{{'-' if exponent_sign in ('-', '−') else ''}{exponent}}}$"
 
 
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -150,6 +165,80 @@ def _matrix_summary(run: Run) -> Table:
             below = f"{int((v < SOLVED).sum())} of {v.size}" if name == "relative_error" else DASH
             table.rows.append([label, *(small(f(v)) for f in (np.nanmean, np.nanmin, np.nanmax)), below])
     return table
+
+
+def client_summary(run: Run) -> Table:
+    """One row a client at the last evaluation: its data, its scores, and the rank that it learned.
+
+    Of more than CLIENTS_SHOWN clients, those with the lowest and the highest scores.
+    """
+    columns = _matrix_client_columns(run) if run.is_matrix else _text_client_columns(run)
+    ranked, notes = _learned_ranks(run), []
+    columns |= ranked
+    table = Table(f"Clients after round {last_round(run)}: {run.name}", ["client", *columns])
+    clients = np.arange(run.data.sizes["client"])
+    if clients.size > CLIENTS_SHOWN:
+        clients, what = _extreme_clients(run)
+        notes.append(f"{what}, of {run.data.sizes['client']} clients; results.h5 holds all")
+    held_out = run.data["held_out"].values
+    for k in clients:
+        name = f"{k}, held out" if held_out[k] else str(k)
+        table.rows.append([name, *(form(values[k]) for values, form in columns.values())])
+    if "majority, %" in columns:
+        notes.append("Majority: always answering the client's most frequent training class")
+    if ranked:
+        notes.append(f"Ranks: of the total adapter after round {int(run.data['spectrum'].values[-1])}, mean over sites")
+    table.note = ". ".join(notes) + ("." if notes else "")
+    return table
+
+
+def _extreme_clients(run: Run) -> tuple[np.ndarray, str]:
+    """CLIENTS_SHOWN clients with the lowest and the highest scores, in that order, and what they are."""
+    half, score = CLIENTS_SHOWN // 2, run.clients("relative_error" if run.is_matrix else "personal_accuracy")
+    if score is None:
+        return np.arange(CLIENTS_SHOWN), f"The first {CLIENTS_SHOWN}"
+    order = np.argsort(score, kind="stable")
+    order = order[~np.isnan(score[order])]
+    name = "relative error" if run.is_matrix else "personal accuracy"
+    chosen = np.concatenate([order[:half], order[half:][-half:]])
+    return chosen, f"The {half} of lowest and the {half} of highest {name}"
+
+
+def _text_client_columns(run: Run) -> dict:
+    """{column: (values [client], form)} of what is known of a client's examples and scores."""
+    def percent(share):
+        return number(100 * share)
+
+    columns = {}
+    for part in ("train", "validation", "test"):
+        values = run.clients(f"{part}_examples")
+        if values is not None and (part != "validation" or values.any()):
+            columns[f"{part} examples"] = (values, "{:.0f}".format)
+    if (entropy := run.clients("label_entropy")) is not None:
+        columns["label entropy, nats"] = (entropy, lambda nats: number(nats, 2))
+    personal, common = run.clients("personal_accuracy"), run.clients("common_accuracy")
+    if personal is not None and common is not None and np.array_equal(personal, common, equal_nan=True):
+        scores = {"personal = common, %": personal}
+    else:
+        scores = {"common, %": common, "personal, %": personal}
+    scores = {"majority, %": run.clients("majority_accuracy"), **scores}
+    if run.adaptation_steps:
+        scores[f"adapted ({run.adaptation_steps[-1]} steps), %"] = run.clients("adapted_accuracy")
+    return columns | {name: (values, percent) for name, values in scores.items() if values is not None}
+
+
+def _matrix_client_columns(run: Run) -> dict:
+    named = {"relative error": "relative_error", "loss, personal": "personal_loss", "loss, common": "common_loss"}
+    found = {label: run.clients(name) for label, name in named.items()}
+    return {label: (values, small) for label, values in found.items() if values is not None}
+
+
+def _learned_ranks(run: Run) -> dict:
+    """Columns of the total's rank, empty unless there are two levels."""
+    if run.spectra("common") is None or run.spectra("client") is None or run.spectra("total") is None:
+        return {}
+    return {name: (run.client_rank_measure(name), lambda rank: number(rank, 2))
+            for name in ("numerical rank (1e-2)", "energy rank (99%)")}
 
 
 def rank_summary(run: Run) -> Table | None:

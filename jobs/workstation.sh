@@ -19,7 +19,8 @@ build/release/pf2lora --help.
 Ranks are as many as cores or groups of clients, whichever is fewer; cores left over are threads of the ranks.
 --threads N gives every rank N threads, and so starts fewer ranks.
 
-To stop early with everything saved, send USR1 to the ranks (pkill -USR1 -x pf2lora), or give --max-hours.
+To stop early with everything saved, send USR1 to the ranks (pkill -USR1 -x pf2lora reaches every run of yours), or
+give --max-hours; to go on: jobs/workstation.sh --resume --output DIRECTORY
 
 exit code: pf2lora's: 0 done, 2 bad option, 3 bad input file, 4 numerical failure, 85 stopped with everything
 saved (run again with --resume); 1 when another step fails
@@ -97,10 +98,13 @@ build_release pf2lora >build/workstation.log 2>&1 || {
 }
 allow_mpi_as_root
 
+# A run that goes on has its options in its directory.
+config=(--config jobs/experiments/wordnet.ini)
+if given resume "$@"; then config=(); fi
 for page in version list print-config; do
-  if given "$page" "$@"; then exec "$program" --config jobs/experiments/wordnet.ini "$@"; fi
+  if given "$page" "$@"; then exec "$program" "${config[@]}" "$@"; fi
 done
-settings="$("$program" --config jobs/experiments/wordnet.ini "$@" --print-config)" || exit $?
+settings="$("$program" "${config[@]}" "$@" --print-config)" || exit $?
 output="$(value_of output)"
 own_output=()
 if [[ $output == results/run ]] && ! given output "$@"; then
@@ -116,12 +120,10 @@ fi
 plan_ranks "$@"
 say "$(count_groups) groups of clients on $ranks ranks of $threads threads; results go to $output"
 code=0
-mpirun -n "$ranks" "${placement[@]}" "$program" --config jobs/experiments/wordnet.ini --threads "$threads" \
+mpirun -n "$ranks" "${placement[@]}" "$program" "${config[@]}" --threads "$threads" \
   "${own_output[@]}" "$@" || code=$?
 if ((code == 85)); then
-  if given overwrite "$@"; then own_output+=(--overwrite=false); fi
-  say "stopped early with everything saved; go on with:" \
-    "jobs/workstation.sh$(printf ' %q' "$@" "${own_output[@]}" --resume)"
+  say "stopped early with everything saved; go on with: jobs/workstation.sh --resume --output $output"
 fi
 if ((code != 0)); then exit "$code"; fi
 if [[ $(value_of dry-run) == true || ${PF2LORA_REPORT:-} == no ]]; then exit 0; fi

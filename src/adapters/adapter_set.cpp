@@ -10,6 +10,12 @@ void for_each_tensor(Set& set, Visit visit) {
     visit(pair.down);
     visit(pair.up);
   }
+  if (set.prompt.defined()) visit(set.prompt);
+  for (auto& prefix : set.prefix) {
+    if (!prefix.defined()) continue;
+    visit(prefix.key);
+    visit(prefix.value);
+  }
   if (set.head_weight.defined()) {
     visit(set.head_weight);
     visit(set.head_bias);

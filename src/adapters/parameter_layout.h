@@ -15,6 +15,12 @@ struct Slice {
   int64_t size = 0;
 };
 
+// A contiguous range of a row: slices that stand next to each other.
+struct Block {
+  int64_t offset = 0;
+  int64_t size = 0;
+};
+
 class ParameterLayout {
  public:
   // Appends a slice and returns its index.

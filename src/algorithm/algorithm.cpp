@@ -7,7 +7,11 @@
 namespace pf2lora {
 namespace {
 
-constexpr const char* kWeight = "weight";
+int64_t total_size(const std::vector<Block>& blocks) {
+  int64_t size = 0;
+  for (const Block& block : blocks) size += block.size;
+  return size;
+}
 
 }  // namespace
 
@@ -25,29 +29,64 @@ LocalReport LossMeter::report(int64_t steps) const {
   return report;
 }
 
-void Algorithm::send_common_row() {
-  if (common_layout_.size() == 0) return;
-  sent_layout_.append(common_layout_);
-  sent_layout_.add(kWeight, {1});
+std::vector<Block> Algorithm::sent_blocks(int64_t) const {
+  if (common_layout_.size() == 0) return {};
+  return {{0, common_layout_.size()}};
 }
 
-void Algorithm::contribute(const ClientGroup& group, ExactSum& sum) const {
-  if (sent_layout_.size() == 0) return;
+int64_t Algorithm::sum_size(int64_t round) const {
+  const int64_t sent = total_size(sent_blocks(round));
+  return sent == 0 ? 0 : sent + 1;
+}
+
+void Algorithm::contribute(const ClientGroup& group, int64_t round, ExactSum& sum) const {
+  const auto blocks = sent_blocks(round);
+  if (blocks.empty()) return;
   const torch::Tensor rows = group.common.to(torch::kCPU, torch::kFloat64).contiguous();
   for (size_t g = 0; g < group.clients.size(); ++g) {
     const double share = weight(group.clients[g]);
-    sum.add(0, std::span(rows[int64_t(g)].data_ptr<double>(), size_t(rows.size(1))), share);
+    const std::span row(rows[int64_t(g)].data_ptr<double>(), size_t(rows.size(1)));
+    size_t offset = 0;
+    for (const Block& block : blocks) {
+      sum.add(offset, row.subspan(size_t(block.offset), size_t(block.size)), share);
+      offset += size_t(block.size);
+    }
     const double one = 1;
-    sum.add(size_t(sent_layout_.find(kWeight).offset), std::span(&one, 1), share);
+    sum.add(offset, std::span(&one, 1), share);
   }
 }
 
-void Algorithm::aggregate(torch::Tensor common, const ExactSum& sum) const {
-  if (sent_layout_.size() == 0) return;
-  torch::Tensor total = torch::empty({sent_layout_.size()}, torch::kFloat64);
-  sum.values(0, std::span(total.data_ptr<double>(), size_t(total.numel())));
-  const auto weight = total[sent_layout_.find(kWeight).offset];
-  common.copy_(total.narrow(0, 0, common.size(0)) / weight);
+void Algorithm::aggregate(torch::Tensor common, int64_t round, const ExactSum& sum) const {
+  const auto blocks = sent_blocks(round);
+  if (blocks.empty()) return;
+  const double weight = sum.value(size_t(total_size(blocks)));
+  size_t offset = 0;
+  for (const Block& block : blocks) {
+    torch::Tensor total = torch::empty({block.size}, torch::kFloat64);
+    sum.values(offset, std::span(total.data_ptr<double>(), size_t(block.size)));
+    common.narrow(0, block.offset, block.size).copy_(total / weight);
+    offset += size_t(block.size);
+  }
+}
+
+std::optional<Predictor> Algorithm::common_predictor(const torch::Tensor& common) const {
+  auto adapters = common_model(common);
+  if (!adapters) return std::nullopt;
+  return [this, adapters = std::move(*adapters)](const Batch& batch) {
+    return problem_.model().loss(batch, adapters);
+  };
+}
+
+Predictor Algorithm::personal_predictor(const ClientGroup& group) const {
+  return [this, adapters = personal_model(group)](const Batch& batch) {
+    return problem_.model().loss(batch, adapters);
+  };
+}
+
+ClientCost Algorithm::cost(const ClientGroup& group, size_t, int64_t round) const {
+  const int64_t sent = total_size(sent_blocks(round));
+  return {sent, sent, trained_size(round), client_layout_.size(),
+          common_level(group).level->rank() + client_level(group).level->rank()};
 }
 
 }  // namespace pf2lora

@@ -1,9 +1,10 @@
-// What a federated method is: layouts of flat rows (common, of a client, sent), their start values, local
-// steps on the rows of a group, what is contributed to the average, and the adapters that a client would
-// deploy. Evaluation, spectra, export and checkpoints use this interface and nothing else.
+// What a federated method is: layouts of flat rows (common, of a client), their start values, local steps on
+// the rows of a group, what is contributed to the average, and the adapters that a client would deploy.
+// Evaluation, spectra, export and checkpoints use this interface and nothing else.
 #pragma once
 #include <torch/types.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,15 @@ struct LocalReport {
   int64_t gradient_evaluations = 0;  // of each client; a tangent counts as one
 };
 
+// What a client's part in a round costs, in numbers of the rows' type.
+struct ClientCost {
+  int64_t sent = 0;
+  int64_t received = 0;
+  int64_t trained = 0;  // parameters that its local steps move
+  int64_t kept = 0;     // what stays with it between rounds, optimiser state included
+  int64_t rank = 0;     // of the adapter that it deploys, over all levels
+};
+
 // The mean loss of each client over its local steps.
 class LossMeter {
  public:
@@ -53,11 +63,17 @@ class LossMeter {
   int64_t gradient_evaluations_ = 0;
 };
 
+// What a deployed model says of a batch of the group's clients.
+using Predictor = std::function<Losses(const Batch&)>;
+
 // A level and where its parameters stand, for spectra and export.
 struct LevelRows {
   const Level* level;
   torch::Tensor rows;  // [G, level->size()]
 };
+
+// How a client's own level acts beside the common one.
+enum class Combination { adds, replaces, gated };
 
 class Algorithm {
  public:
@@ -66,17 +82,28 @@ class Algorithm {
 
   const ParameterLayout& common_layout() const { return common_layout_; }
   const ParameterLayout& client_layout() const { return client_layout_; }
-  // What a client sends: the common row and its weight, unless a method says otherwise; empty: nothing.
-  const ParameterLayout& sent_layout() const { return sent_layout_; }
 
+  // Start values, written into rows of zeros.
   virtual void initial_common(torch::Tensor row) const = 0;                  // [common layout]
   virtual void initial_client(int64_t client, torch::Tensor row) const = 0;  // [client layout]
 
   // Trains the group's rows in place. Throws NumericalError naming client, round and step.
   virtual LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const = 0;
-  // Adds what the group sends; the defaults are a weighted average of the common rows.
-  virtual void contribute(const ClientGroup& group, ExactSum& sum) const;
-  virtual void aggregate(torch::Tensor common, const ExactSum& sum) const;
+  // What a client does to fit a deployed model to itself, on rows that are thrown away; as a rule local
+  // steps.
+  virtual LocalReport adapt(ClientGroup& group, const LocalSchedule& schedule) const {
+    return local_steps(group, schedule);
+  }
+
+  // The blocks of the common row that clients send in a round (from 1) and receive back averaged.
+  virtual std::vector<Block> sent_blocks(int64_t round) const;
+  // Of the sum over clients that a round forms; 0: nothing is sent. As a rule the sent blocks, weighted, and
+  // the weights.
+  virtual int64_t sum_size(int64_t round) const;
+  virtual void contribute(const ClientGroup& group, int64_t round, ExactSum& sum) const;
+  virtual void aggregate(torch::Tensor common, int64_t round, const ExactSum& sum) const;
+  // Of client g of the group.
+  virtual ClientCost cost(const ClientGroup& group, size_t g, int64_t round) const;
 
   // Adapters of the common part alone, for common rows [G, common layout]; nullopt where there is none.
   virtual std::optional<AdapterSet> common_model(const torch::Tensor& common) const = 0;
@@ -84,20 +111,27 @@ class Algorithm {
   virtual AdapterSet personal_model(const ClientGroup& group) const = 0;
   // Whether the two differ.
   virtual bool is_personal() const = 0;
+  // Both as evaluations ask them; a method that is more than adapters in the model defines them anew.
+  virtual std::optional<Predictor> common_predictor(const torch::Tensor& common) const;
+  virtual Predictor personal_predictor(const ClientGroup& group) const;
 
   // The levels that spectra and export show; where a level has no pairs its rank is 0.
   virtual LevelRows common_level(const ClientGroup& group) const = 0;
   virtual LevelRows client_level(const ClientGroup& group) const = 0;
+  virtual Combination combination() const { return Combination::adds; }
+  // What the common part adds to the frozen matrices beside its pairs, for common rows [G, common layout]:
+  // one a site, [out, in], or empty.
+  virtual std::vector<torch::Tensor> base_delta(const torch::Tensor&) const { return {}; }
 
  protected:
   // The weight of a client in the average.
   virtual double weight(int64_t) const { return 1; }
-  // Makes the whole common row, and a weight, what a client sends; nothing where there is no common row.
-  void send_common_row();
+  // Parameters that the local steps of a round move.
+  virtual int64_t trained_size(int64_t round) const = 0;
 
   const Options options_;
   const Problem& problem_;
-  ParameterLayout common_layout_, client_layout_, sent_layout_;
+  ParameterLayout common_layout_, client_layout_;
 };
 
 }  // namespace pf2lora

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "algorithm/registry.h"
+#include "algorithm/spectral_penalty.h"
 
 namespace pf2lora {
 
@@ -19,27 +20,33 @@ void Pf2LoraOptions::visit(OptionVisitor& v) {
   v.option("finite-difference-norm", finite_difference_norm,
            "norm of the step that a difference takes, a client; 0: 1e-3 one-sided, 5e-3 central",
            at_least(0));
+  v.option("spectral-penalty", spectral_penalty,
+           "weight of the nuclear norm of each client's own update, by which its rank can fall", at_least(0));
 }
 
 Pf2Lora::Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem)
+    : Pf2Lora(options, own, problem,
+              Level(problem.model().sites(), options.rank, problem.scale(options.rank), {"A", "B"},
+                    head_of(Owner::common, options, problem)),
+              Level(problem.model().sites(), options.client_rank,
+                    problem.scale(std::max<int64_t>(options.client_rank, 1)), {"C", "D"},
+                    head_of(Owner::client, options, problem))) {}
+
+Pf2Lora::Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem, Level common,
+                 Level client)
     : Algorithm(options, problem),
       own_(own),
-      common_(Level(problem.model().sites(), options.rank, problem.scale(options.rank), {"A", "B"},
-                    head_of(Owner::common, options, problem)),
-              Owner::common, common_rule(options), options, common_layout_, client_layout_),
-      client_(Level(problem.model().sites(), options.client_rank,
-                    problem.scale(std::max<int64_t>(options.client_rank, 1)), {"C", "D"},
-                    head_of(Owner::client, options, problem)),
-              Owner::client, Rule::sgd, options, common_layout_, client_layout_) {
-  send_common_row();
-}
+      common_(std::move(common), Owner::common, common_rule(options), options, common_layout_,
+              client_layout_),
+      client_(std::move(client), Owner::client, Rule::sgd, options, common_layout_, client_layout_) {}
 
 void Pf2Lora::initial_common(Tensor row) const {
-  common_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
+  common_.initialise(Owner::common, row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
 }
 
 void Pf2Lora::initial_client(int64_t client, Tensor row) const {
-  client_.initialise(row, KeyedRandom(uint64_t(options_.seed), Purpose::client_initial, client));
+  client_.initialise(Owner::client, row,
+                     KeyedRandom(uint64_t(options_.seed), Purpose::client_initial, client));
 }
 
 AdapterSet Pf2Lora::adapters(const Tensor& x, const Tensor& y) const {
@@ -94,7 +101,7 @@ Pf2Lora::Step Pf2Lora::joint_step(const Tensor& x, const Tensor& y, const Batch&
 
 LocalReport Pf2Lora::local_steps(ClientGroup& group, const LocalSchedule& schedule) const {
   LossMeter losses(group.clients.size());
-  const Tensor state = common_.state(group);
+  const auto states = common_.states(group);
   const bool joint = client_.empty() || own_.hypergradient == "joint";
   for (int64_t i = 0; i < schedule.steps; ++i) {
     const int64_t step = schedule.first_step + i;
@@ -107,10 +114,11 @@ LocalReport Pf2Lora::local_steps(ClientGroup& group, const LocalSchedule& schedu
         joint ? joint_step(x, y, batch(0), client_rate) : bilevel_step(x, y, batch(1), batch(0), client_rate);
     losses.add(result.loss, group.clients, schedule.round, step, result.gradient_evaluations);
 
-    clip_rows(result.hypergradient, options_.clip);
-    common_.step(group, result.hypergradient, state,
+    common_.step(group, result.hypergradient, states,
                  scheduled_rate(options_, options_.learning_rate, schedule.round, step));
     y.copy_(result.next_client);
+    if (own_.spectral_penalty > 0)
+      shrink_singular_values(client_.level(), y, client_rate, own_.spectral_penalty);
   }
   return losses.report(schedule.steps);
 }
@@ -118,7 +126,7 @@ LocalReport Pf2Lora::local_steps(ClientGroup& group, const LocalSchedule& schedu
 std::optional<AdapterSet> Pf2Lora::common_model(const Tensor& common) const {
   if (!common_.level().has_head() && problem_.model().head()) return std::nullopt;
   const std::array levels = {&common_.level()};
-  const std::array rows = {common_.rows(common)};
+  const std::array rows = {common_.rows(common, {})};
   return compose(levels, rows);
 }
 

@@ -7,21 +7,25 @@
 //   x  = Opt(x, g),  y = y+
 // A and B are averaged; C_k and D_k never leave the client. With client rank 0 it is HOMLoRA.
 #pragma once
-#include "algorithm/adapter_part.h"
+#include "algorithm/trained_level.h"
 
 namespace pf2lora {
 
-struct Pf2LoraOptions final : OptionSet {
+struct Pf2LoraOptions : OptionSet {
   std::string hypergradient = "exact";
   std::string finite_difference = "one-sided";
   double finite_difference_norm = 0;
+  double spectral_penalty = 0;
 
   void visit(OptionVisitor& visitor) override;
 };
 
-class Pf2Lora final : public Algorithm {
+class Pf2Lora : public Algorithm {
  public:
   Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem);
+  // The same bilevel problem over other adapters; `client` may be empty.
+  Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem, Level common,
+          Level client);
 
   void initial_common(torch::Tensor row) const override;
   void initial_client(int64_t client, torch::Tensor row) const override;
@@ -45,6 +49,7 @@ class Pf2Lora final : public Algorithm {
                   double client_rate) const;
 
  private:
+  int64_t trained_size(int64_t) const override { return common_.trained_size() + client_.trained_size(); }
   AdapterSet adapters(const torch::Tensor& x, const torch::Tensor& y) const;
   struct Rows {
     torch::Tensor x, y;
@@ -55,7 +60,7 @@ class Pf2Lora final : public Algorithm {
                            const torch::Tensor& at_y, const Batch& batch) const;
 
   Pf2LoraOptions own_;
-  AdapterPart common_, client_;
+  TrainedLevel common_, client_;
 };
 
 }  // namespace pf2lora

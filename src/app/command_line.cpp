@@ -187,8 +187,8 @@ const Method& find_method(const Given& given, const std::vector<Method>& methods
   if (found != methods.end()) return *found;
   std::vector<std::string> names;
   for (const Method& method : methods) names.push_back(method.name);
-  throw OptionError(given.place + "option algorithm: '" + given.text + "' is not known" +
-                    did_you_mean(given.text, names) + " (all of them: --list)");
+  throw OptionError(given.place + "option algorithm: '" + given.text + "' is not known; give one of " +
+                    join(names, ", ") + did_you_mean(given.text, names));
 }
 
 [[noreturn]] void refuse_foreign(const Given& given, const std::string& algorithm,
@@ -199,36 +199,72 @@ const Method& find_method(const Given& given, const std::vector<Method>& methods
                     algorithm + "; leave it out, or choose algorithm = " + owners.front());
 }
 
+void assign_given(const OptionEntry& entry, const Given& given) {
+  try {
+    assign_value(entry, given.text);
+  } catch (const OptionError& error) {
+    throw OptionError(given.place + error.what());
+  }
+}
+
+// The options of the run and of its method.
+std::vector<OptionEntry> all_options(Invocation& invocation) {
+  std::vector<OptionEntry> entries = list_options(invocation.options);
+  if (invocation.method_options)
+    std::ranges::copy(list_options(*invocation.method_options), std::back_inserter(entries));
+  return entries;
+}
+
 void assign(const std::vector<Given>& given, Invocation& invocation, const Catalogue& catalogue) {
   std::map<std::string, OptionEntry> entries;
-  for (const OptionEntry& entry : list_options(invocation.options)) entries.emplace(entry.name, entry);
-  if (invocation.method_options) {
-    for (const OptionEntry& entry : list_options(*invocation.method_options))
-      entries.emplace(entry.name, entry);
-  }
+  for (const OptionEntry& entry : all_options(invocation)) entries.emplace(entry.name, entry);
   for (const Given& one : given) {
     if (is_control(one.name)) continue;
     const auto entry = entries.find(one.name);
     if (entry == entries.end()) refuse_foreign(one, invocation.options.algorithm, catalogue);
-    try {
-      assign_value(entry->second, one.text);
-    } catch (const OptionError& error) {
-      throw OptionError(one.place + error.what());
-    }
+    assign_given(entry->second, one);
   }
+}
+
+bool is_wanted(const std::string& name, const std::vector<Given>& given) {
+  bool wanted = false;
+  const OptionEntry flag{"", name, "", anything(), &wanted};
+  for (const Given& one : given) {
+    if (one.name == name) assign_given(flag, one);
+  }
+  return wanted;
 }
 
 // The first action that a flag of `given` asks for, in the order of `actions`.
 Action choose_action(const std::vector<Given>& given) {
   for (const auto& [name, action] : actions) {
-    bool wanted = false;
-    const OptionEntry flag{"", name, "", anything(), &wanted};
-    for (const Given& one : given) {
-      if (one.name == name) assign_value(flag, one.text);
-    }
-    if (wanted) return action;
+    if (is_wanted(name, given)) return action;
   }
   return Action::run;
+}
+
+// The options of the run that --resume goes on with: what its options.ini says, but for where it lies, and
+// for another method's own options. Empty without --resume, and where no such file stands.
+std::vector<Given> resumed_options(const std::vector<Given>& given, const std::vector<Method>& methods,
+                                   const Catalogue& catalogue) {
+  if (!is_wanted("resume", given)) return {};
+  std::string output = Options().output;
+  const Method* method = nullptr;
+  for (const Given& one : given) {
+    if (one.name == "output") output = one.text;
+    if (one.name == "algorithm") method = &find_method(one, methods);
+  }
+  const std::string path = output + "/options.ini";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return {};
+  std::vector<Given> before = read_file(path, catalogue);
+  std::erase_if(before, [&](const Given& one) {
+    if (one.name == "output") return true;
+    const auto owners = catalogue.owners.find(one.name);
+    return method != nullptr && owners != catalogue.owners.end() &&
+           std::ranges::find(owners->second, method->name) == owners->second.end();
+  });
+  return before;
 }
 
 std::string quote(const std::string& token) {
@@ -264,6 +300,7 @@ Invocation parse_command_line(std::span<const char* const> arguments, const std:
     if (one.name == "config") std::ranges::move(read_file(one.text, catalogue), std::back_inserter(given));
   }
   std::ranges::copy(arguments_given, std::back_inserter(given));
+  std::ranges::move(resumed_options(given, methods, catalogue), std::inserter(given, given.begin()));
 
   const Method* method = &find_method({"", "algorithm", invocation.options.algorithm}, methods);
   for (const Given& one : given) {
@@ -273,6 +310,9 @@ Invocation parse_command_line(std::span<const char* const> arguments, const std:
   if (method->make_options) invocation.method_options = method->make_options();
   assign(given, invocation, catalogue);
   check(invocation.options);
+  std::vector<std::string> typed;
+  for (const Given& one : arguments_given) typed.push_back(one.name);
+  invocation.notes = describe_idle(all_options(invocation), typed);
   return invocation;
 }
 

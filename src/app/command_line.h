@@ -23,12 +23,14 @@ struct Invocation {
   Options options;
   std::unique_ptr<OptionSet> method_options;  // those of options.algorithm; null when it has none
   Action action = Action::run;
-  std::string command_line;  // as a shell would take it
+  std::string command_line;        // as a shell would take it
+  std::vector<std::string> notes;  // on options of the command line that have no effect
 };
 
 // Reads `arguments` (without the program's name) and the ini files that they name; later ones win, and the
-// command line wins over files. Checks every value, overridden ones too, and the options together. Throws
-// OptionError. After --help, --version or --list nothing else is checked.
+// command line wins over files. With --resume, options.ini in the output directory comes before all of them.
+// Checks every value, overridden ones too, and the options together. Throws OptionError. After --help,
+// --version or --list nothing else is checked.
 Invocation parse_command_line(std::span<const char* const> arguments, const std::vector<Method>& methods);
 
 // The page of --help: usage, options by group, the methods' own options, exit codes; at most 100 columns.
@@ -47,5 +49,8 @@ void print_list(std::ostream& out, const std::vector<ListSection>& sections);
 // An ini file that reproduces the run: every option with its exact value. The flags that say what to do with
 // the output directory or this one call (resume, overwrite, dry-run) stand there only when they were given.
 void print_config(std::ostream& out, const Invocation& invocation);
+
+// The same without those flags, for the record of the run: what --resume reads, and other runs may.
+std::string recorded_config(const Invocation& invocation);
 
 }  // namespace pf2lora

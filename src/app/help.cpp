@@ -1,7 +1,9 @@
 // --help, --list and --print-config: what the option declarations say, for people.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <ostream>
+#include <sstream>
 
 #include "app/command_line.h"
 #include "core/option_values.h"
@@ -77,6 +79,38 @@ void print_options(std::ostream& out, OptionSet& options) {
   }
 }
 
+// The options of methods, each once, under the methods that have it.
+void print_method_options(std::ostream& out, const std::vector<Method>& methods) {
+  struct Shared {
+    OptionEntry entry;
+    std::string methods;  // comma-separated
+  };
+  std::vector<Shared> options;
+  std::vector<std::unique_ptr<OptionSet>> alive;  // entries point into them
+  for (const Method& method : methods) {
+    if (!method.make_options) continue;
+    alive.push_back(method.make_options());
+    for (const OptionEntry& entry : list_options(*alive.back())) {
+      const auto same = std::ranges::find_if(options, [&](const Shared& other) {
+        return other.entry.name == entry.name && describe(other.entry) == describe(entry) &&
+               format_value(other.entry) == format_value(entry);
+      });
+      if (same == options.end())
+        options.push_back({entry, method.name});
+      else
+        same->methods += ", " + method.name;
+    }
+  }
+  std::vector<std::string> headings;
+  for (const Shared& option : options)
+    if (std::ranges::find(headings, option.methods) == headings.end()) headings.push_back(option.methods);
+  for (const std::string& heading : headings) {
+    out << "\nOnly with --algorithm " << heading << '\n';
+    for (const Shared& option : options)
+      if (option.methods == heading) print_option(out, option.entry);
+  }
+}
+
 // Options that say what to do with this call or with what lies in the output directory, not what the run is.
 bool is_run_control(const std::string& name) {
   return name == "resume" || name == "overwrite" || name == "dry-run";
@@ -92,6 +126,12 @@ void print_values(std::ostream& out, OptionSet& options, const std::string& titl
     if (is_run_control(entry.name) && value == "false") continue;
     out << entry.name << " =" << (value.empty() ? "" : " ") << value << '\n';
   }
+}
+
+void print_ini(std::ostream& out, Options options, OptionSet* method_options) {
+  out << "# Every option of this run; use as: pf2lora --config FILE\n";
+  print_values(out, options, "");
+  if (method_options) print_values(out, *method_options, "of the method " + options.algorithm);
 }
 
 }  // namespace
@@ -117,14 +157,7 @@ void print_help(std::ostream& out, const std::vector<Method>& methods) {
 
   Options options;
   print_options(out, options);
-  for (const Method& method : methods) {
-    if (!method.make_options) continue;
-    const auto own = method.make_options();
-    const auto entries = list_options(*own);
-    if (entries.empty()) continue;
-    out << "\nOnly with --algorithm " << method.name << '\n';
-    for (const OptionEntry& entry : entries) print_option(out, entry);
-  }
+  print_method_options(out, methods);
 
   out << "\nExit codes\n";
   const std::vector<std::pair<std::string, std::string>> codes = {
@@ -150,11 +183,15 @@ void print_list(std::ostream& out, const std::vector<ListSection>& sections) {
 }
 
 void print_config(std::ostream& out, const Invocation& invocation) {
-  out << "# Every option of this run; use as: pf2lora --config FILE\n";
+  print_ini(out, invocation.options, invocation.method_options.get());
+}
+
+std::string recorded_config(const Invocation& invocation) {
   Options options = invocation.options;
-  print_values(out, options, "");
-  if (invocation.method_options)
-    print_values(out, *invocation.method_options, "of the method " + options.algorithm);
+  options.resume = options.overwrite = options.dry_run = false;
+  std::ostringstream text;
+  print_ini(text, options, invocation.method_options.get());
+  return text.str();
 }
 
 }  // namespace pf2lora

@@ -1,7 +1,6 @@
 #include "app/program.h"
 
 #include <iostream>
-#include <sstream>
 
 #include "algorithm/registry.h"
 #include "app/command_line.h"
@@ -83,15 +82,23 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
     return ExitCode::done;
   }
 
-  std::ostringstream config;
-  print_config(config, invocation);
+  const std::string config = recorded_config(invocation);
+  std::string config_of_root = config;
+  comm.broadcast(config_of_root);
+  comm.together([&] {
+    if (config != config_of_root)
+      throw OptionError("host " + comm.host_name() +
+                        " reads other options than rank 0 from the files of --config or of the run to "
+                        "resume; put them where every host sees the same");
+  });
   Display display(invocation.options, comm.is_root());
-  RunRequest request{invocation.options, invocation.method_options.get(), config.str(),
-                     program_provenance(invocation.command_line)};
+  RunRequest request{invocation.options, invocation.method_options.get(), config,
+                     program_provenance(invocation.command_line), invocation.notes};
   const RunOutcome outcome = simulate(request, comm, display);
   if (outcome.code == ExitCode::checkpointed && comm.is_root())
-    std::cerr << "pf2lora: stopped by " << outcome.stopped_by << "; everything is saved, go on with --config "
-              << invocation.options.output << "/options.ini --resume" << std::endl;
+    std::cerr << "pf2lora: stopped by " << outcome.stopped_by
+              << "; everything is saved, go on with --resume --output " << invocation.options.output
+              << std::endl;
   return outcome.code;
 }
 

@@ -110,32 +110,68 @@ void print_phases(std::ostream& out, const std::vector<PhaseSeconds>& phases) {
   out << "\nTime by phase, mean over ranks\n" << align_columns(rows);
 }
 
-Row example_row(const std::string& title, const std::vector<int64_t>& examples) {
-  const std::vector<double> counts(examples.begin(), examples.end());
-  const Spread s = spread(counts);
-  return {title, format_count(static_cast<int64_t>(s.minimum)), format_fixed(s.mean, 1),
-          format_count(static_cast<int64_t>(s.maximum))};
-}
+// A column of the table of clients; 0 decimals are those of a count.
+struct PartitionColumn {
+  std::string title;
+  int decimals;
+  double (*value)(const ClientFigures& client);
 
-void print_examples(std::ostream& out, const RunPlan& plan) {
-  std::vector<Row> rows = {{"examples of a client", "min", "mean", "max"}};
-  if (!plan.train_examples.empty()) rows.push_back(example_row("train", plan.train_examples));
-  const bool validates =
-      std::ranges::any_of(plan.validation_examples, [](int64_t count) { return count > 0; });
-  if (validates) rows.push_back(example_row("validation", plan.validation_examples));
-  if (!plan.test_examples.empty()) rows.push_back(example_row("test", plan.test_examples));
-  if (rows.size() > 1)
-    out << "\nPartition" << (plan.partition.empty() ? "" : " " + plan.partition) << '\n'
-        << align_columns(rows);
-}
-
-// "0, 3, 5", shortened after a dozen.
-std::string shortened_list(const std::vector<int64_t>& numbers) {
-  std::vector<std::string> parts;
-  for (const int64_t number : std::span(numbers).first(std::min<std::size_t>(numbers.size(), 12))) {
-    parts.push_back(std::to_string(number));
+  std::string cell(double number) const {
+    if (decimals > 0) return format_fixed(number, decimals);
+    const bool whole = number == std::floor(number);  // a median need not be
+    return whole ? format_count(static_cast<int64_t>(number)) : format_fixed(number, 1);
   }
-  return join(parts, ", ") + (numbers.size() > 12 ? ", ..." : "");
+};
+
+std::vector<PartitionColumn> partition_columns(bool validates) {
+  std::vector<PartitionColumn> columns = {
+      {"train", 0, [](const ClientFigures& client) { return static_cast<double>(client.train); }},
+      {"test", 0, [](const ClientFigures& client) { return static_cast<double>(client.test); }},
+      {"classes", 0, [](const ClientFigures& client) { return static_cast<double>(client.classes); }},
+      {"label entropy, nats", 2, [](const ClientFigures& client) { return client.label_entropy; }},
+      {"majority class, %", 1, [](const ClientFigures& client) { return 100 * client.majority; }}};
+  if (validates)
+    columns.insert(columns.begin() + 1, {"validation", 0, [](const ClientFigures& client) {
+                                           return static_cast<double>(client.validation);
+                                         }});
+  return columns;
+}
+
+double median(const std::vector<double>& sorted) {
+  return (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]) / 2;
+}
+
+// Who holds what: by client, of the first 20, and the range over all.
+void print_partition(std::ostream& out, const RunPlan& plan) {
+  const std::vector<ClientFigures>& clients = plan.figures.clients;
+  if (clients.empty()) return;
+  const bool validates =
+      std::ranges::any_of(clients, [](const auto& client) { return client.validation > 0; });
+  const bool permutes = std::ranges::any_of(clients, &ClientFigures::permuted);
+  const std::size_t shown = std::min<std::size_t>(clients.size(), 20);
+  std::vector<Row> rows = {{"client"}};
+  for (std::size_t k = 0; k < shown; ++k) rows.push_back({std::to_string(k)});
+  if (shown < clients.size()) rows.push_back({"..."});
+  const std::size_t range = rows.size();
+  for (const char* title : {"min", "median", "max"}) rows.push_back({title});
+  for (const PartitionColumn& column : partition_columns(validates)) {
+    std::vector<double> values;
+    for (const ClientFigures& client : clients) values.push_back(column.value(client));
+    rows[0].push_back(column.title);
+    for (std::size_t k = 0; k < shown; ++k) rows[k + 1].push_back(column.cell(values[k]));
+    std::ranges::sort(values);
+    rows[range].push_back(column.cell(values.front()));
+    rows[range + 1].push_back(column.cell(median(values)));
+    rows[range + 2].push_back(column.cell(values.back()));
+  }
+  if (permutes) {
+    rows[0].push_back("labels");
+    for (std::size_t k = 0; k < shown; ++k) rows[k + 1].push_back(clients[k].permuted ? "permuted" : "");
+  }
+  out << "\nPartition" << (plan.partition.empty() ? "" : " " + plan.partition)
+      << ", examples and training labels of a client\n"
+      << align_columns(rows) << "  Jensen-Shannon distance of a client's labels from those of all: mean "
+      << format_fixed(plan.figures.mean_label_distance, 3) << " (0: alike, 1: nothing in common)\n";
 }
 
 void print_placement(std::ostream& out, const RunPlan& plan) {
@@ -198,7 +234,7 @@ void print_plan(std::ostream& out, const RunPlan& plan) {
   out << ", " << format_count(plan.clients_per_round) << " a round\n";
   print_placement(out, plan);
   print_sizes(out, plan);
-  print_examples(out, plan);
+  print_partition(out, plan);
   if (!plan.output.empty()) out << "\nFiles would go to " << plan.output << '\n';
 }
 

@@ -6,7 +6,8 @@
 
 namespace pf2lora {
 
-// Placement of groups on ranks, ranks without a group by name, parameters, bytes a round, memory, examples.
+// Placement of groups on ranks, ranks without a group by name, parameters, bytes a round, memory, and the
+// partition: examples and label figures by client.
 void print_plan(std::ostream& out, const RunPlan& plan);
 
 // Accuracy over clients beside the majority class, ranks, the matrix problem's errors, time by phase, files.

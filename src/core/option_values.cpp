@@ -217,6 +217,20 @@ std::string describe_allowed(const OptionEntry& entry) {
   return entry.constraint.choices.size() == 1 ? choices : "one of " + choices;
 }
 
+std::vector<std::string> describe_idle(const std::vector<OptionEntry>& options,
+                                       const std::vector<std::string>& given) {
+  std::vector<std::string> sentences;
+  for (const OptionEntry& option : options) {
+    const Constraint& c = option.constraint;
+    if (c.needs.empty() || std::ranges::find(given, option.name) == given.end()) continue;
+    const std::string value = format_value(*std::ranges::find(options, c.needs, &OptionEntry::name));
+    if (std::ranges::find(c.needed, value) != c.needed.end()) continue;
+    sentences.push_back("--" + option.name + " has no effect with --" + c.needs + " " + value +
+                        ", only with " + join(c.needed, ", "));
+  }
+  return sentences;
+}
+
 std::vector<double> parse_number_list(std::string_view option, std::string_view text) {
   if (trim(text).empty()) return {};
   std::vector<double> numbers;

@@ -57,7 +57,8 @@ void Options::visit(OptionVisitor& v) {
   v.option("output", output, "directory of this run's files; made once every input was checked", anything());
   v.option("seed", seed, "seed of every random draw", at_least(0));
   v.option("rounds", rounds, "communication rounds", at_least(0));
-  v.option("resume", resume, "go on from the checkpoint in the output directory");
+  v.option("resume", resume,
+           "go on from the checkpoint in the output directory, with the options in its options.ini");
   v.option("overwrite", overwrite, "replace an output directory that exists");
   v.option("max-hours", max_hours, "checkpoint and exit 85 before this many hours have passed; 0: no limit",
            at_least(0));
@@ -72,62 +73,95 @@ void Options::visit(OptionVisitor& v) {
   v.group("problem");
   v.option("problem", problem, "what is learned: text, or the synthetic matrices",
            one_of({"transformer", "matrix"}));
-  v.option("model", model, "directory with config.json and model.safetensors", anything());
-  v.option("data", data, "dataset.h5 made by jobs/prepare.py", anything());
+  v.option("model", model, "directory with config.json and model.safetensors",
+           anything().only_with("problem", {"transformer"}));
+  v.option("data", data, "dataset.h5 made by jobs/prepare.py",
+           anything().only_with("problem", {"transformer"}));
   v.option("pooling", pooling, "what the head reads: the raw [CLS] state, the file's pooler, the mean",
-           one_of({"cls", "pooler", "mean"}));
+           one_of({"cls", "pooler", "mean"}).only_with("problem", {"transformer"}));
   v.option("precision", precision, "arithmetic; auto: fp32, and fp64 for the matrix problem",
            one_of({"auto", "fp32", "fp64"}));
   v.option("backend", backend, "implementation of loss, gradient and tangent", one_of({"reference"}));
   v.option("prefix-cache", prefix_cache,
-           "MiB a rank for the frozen states under the lowest adapter; 0: none kept", at_least(0));
-  v.option("matrix-rows", matrix_rows, "rows of the matrix problem's targets", at_least(1));
-  v.option("matrix-columns", matrix_columns, "columns of the matrix problem's targets", at_least(1));
+           "MiB a rank for the frozen states under the lowest adapter; 0: none kept",
+           at_least(0).only_with("problem", {"transformer"}));
+  v.option("matrix-rows", matrix_rows, "rows of the matrix problem's targets",
+           at_least(1).only_with("problem", {"matrix"}));
+  v.option("matrix-columns", matrix_columns, "columns of the matrix problem's targets",
+           at_least(1).only_with("problem", {"matrix"}));
   v.option("matrix-common-values", matrix_common_values, "singular values that all targets share",
-           anything());
+           anything().only_with("problem", {"matrix"}));
   v.option("matrix-client-values", matrix_client_values,
            "further singular values by client, clients apart by ';'; repeated when there are more clients",
-           anything());
+           anything().only_with("problem", {"matrix"}));
+  v.option("matrix-noise", matrix_noise, "standard deviation of the noise in what training sees of a target",
+           at_least(0).only_with("problem", {"matrix"}));
+  v.option("matrix-samples", matrix_samples,
+           "random inputs at which a client sees its target's outputs; 0: the target itself",
+           at_least(0).only_with("problem", {"matrix"}));
 
   v.group("federation");
   v.option("clients", clients, "clients, held-out ones included", between(1, 524288));
   v.option("clients-per-round", clients_per_round, "clients drawn in a round; 0: all", at_least(0));
   v.option("lockstep", lockstep, "clients of a group that train as one batch", between(1, 4096));
   v.option("held-out-clients", held_out_clients, "clients that never train, the last ones", at_least(0));
-  v.option("partition", partition, "how examples are shared out (--list)", anything());
+  v.option("partition", partition, "how examples are shared out (--list)",
+           anything().only_with("problem", {"transformer"}));
   v.option("dirichlet-alpha", dirichlet_alpha, "concentration of the Dirichlet partition",
-           between(1e-3, 1e3));
-  v.option("label-sort", label_sort, "heterogeneity of the label-sort partition", between(0, 1));
-  v.option("examples-per-client", examples_per_client, "training examples of a client; 0: all are shared out",
-           at_least(0));
+           between(1e-3, 1e3).only_with("partition", {"dirichlet"}));
+  v.option("label-sort", label_sort, "heterogeneity of the label-sort partition",
+           between(0, 1).only_with("partition", {"label-sort"}));
+  v.option("shards-per-client", shards_per_client, "shards of a client in the shards partition",
+           at_least(1).only_with("partition", {"shards"}));
+  v.option("quantity-alpha", quantity_alpha, "concentration of the sizes in the quantity partition",
+           between(1e-3, 1e3).only_with("partition", {"quantity"}));
+  v.option("label-conflict", label_conflict,
+           "share of the clients that read their labels through a permutation of the classes",
+           between(0, 1).only_with("problem", {"transformer"}));
+  v.option("examples-per-client", examples_per_client,
+           "training examples of a client (on average in the quantity partition); 0: all are shared out",
+           at_least(0).only_with("problem", {"transformer"}));
   v.option("test-examples-per-client", test_examples_per_client,
-           "test examples of a client; 0: all are shared out", at_least(0));
+           "test examples of a client; 0: all are shared out",
+           at_least(0).only_with("problem", {"transformer"}));
   v.option("validation-share", validation_share, "share of a client's training examples set aside",
-           between(0, 0.9));
-  v.option("min-examples", min_examples, "fewest training examples of a client", at_least(1));
+           between(0, 0.9).only_with("problem", {"transformer"}));
+  v.option(
+      "test-share", test_share,
+      "share of a client's rows kept for its test set where the field partition finds no test rows that fit",
+      between(0.01, 0.9).only_with("partition", {"field"}));
+  v.option("min-examples", min_examples, "fewest training examples of a client",
+           at_least(1).only_with("problem", {"transformer"}));
 
   v.group("adapters");
   v.option("rank", rank, "rank r of the common adapter", at_least(1));
-  v.option("client-rank", client_rank, "rank r~ of a client's own adapter; 0: none", at_least(0));
-  v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank", positive());
+  v.option("client-rank", client_rank, "rank r~ of a client's own adapter; 0: none",
+           at_least(0).only_with("algorithm", {"pf2lora"}));
+  v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank",
+           positive().only_with("problem", {"transformer"}));
   v.option("targets", targets, "adapted matrices of a layer",
-           one_of({"query", "key", "value", "attention-output", "intermediate", "output"}));
-  v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0", anything());
-  v.option("head", head, "who owns the classification head", one_of({"common", "personal"}));
+           one_of({"query", "key", "value", "attention-output", "intermediate", "output"})
+               .only_with("problem", {"transformer"}));
+  v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0",
+           anything().only_with("problem", {"transformer"}));
+  v.option("head", head, "who owns the classification head",
+           one_of({"common", "personal"}).only_with("problem", {"transformer"}));
 
   v.group("training");
   v.option("algorithm", algorithm, "method (--list)", anything());
   v.option("optimizer", optimizer, "rule of the common parameters", one_of({"adamw", "sgd"}));
   v.option("optimizer-state", optimizer_state,
            "moments across rounds: keep each client's own, average into one, reset",
-           one_of({"keep", "average", "reset"}));
+           one_of({"keep", "average", "reset"}).only_with("optimizer", {"adamw"}));
   v.option("schedule", schedule, "learning rates over the rounds", one_of({"constant", "cosine"}));
   v.option("warmup", warmup, "share of the rounds in which the learning rates rise from 0", between(0, 1));
   v.option("clip", clip, "largest norm of a client's gradient; 0: none", at_least(0));
   v.option("local-steps", local_steps, "local steps of a client in a round", at_least(1));
-  v.option("batch-size", batch_size, "examples of a client in a batch", at_least(1));
+  v.option("batch-size", batch_size, "examples of a client in a batch",
+           at_least(1).only_with("problem", {"transformer"}));
   v.option("learning-rate", learning_rate, "rate of the common parameters", positive());
-  v.option("client-learning-rate", client_learning_rate, "rate of a client's own parameters", positive());
+  v.option("client-learning-rate", client_learning_rate, "rate of a client's own parameters",
+           positive().only_with("algorithm", {"pf2lora", "prompt", "prefix"}));
   v.option("weight-decay", weight_decay, "decoupled weight decay of the common parameters", at_least(0));
 
   v.group("recording");
@@ -136,8 +170,10 @@ void Options::visit(OptionVisitor& v) {
   v.option(
       "adaptation-steps", adaptation_steps,
       "local steps on a throw-away copy after which clients are also evaluated, such as 5,10; none; auto: "
-      "local-steps for a method without a personal part",
+      "local-steps for a method without a personal part, or with held-out clients",
       anything());
+  v.option("confusion-classes", confusion_classes,
+           "confusion matrices are recorded for at most this many classes (MCC, F1); 0: never", at_least(0));
 }
 
 }  // namespace pf2lora

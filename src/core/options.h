@@ -10,12 +10,22 @@
 
 namespace pf2lora {
 
-// What values an option takes: a closed interval for numbers (open below where `above`), or a set of names.
+// What values an option takes: a closed interval for numbers (open below where `above`), or a set of names;
+// and the values of another option without which this one has no effect.
 struct Constraint {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   bool above = false;
   std::vector<std::string> choices = {};
+  std::string needs = {};                // the other option's name
+  std::vector<std::string> needed = {};  // its values
+
+  Constraint only_with(const std::string& option, const std::vector<std::string>& values) const {
+    Constraint result = *this;
+    result.needs = option;
+    result.needed = values;
+    return result;
+  }
 };
 inline Constraint anything() {
   return {};
@@ -101,6 +111,8 @@ struct Options : OptionSet {
   int64_t matrix_columns = 10;
   std::string matrix_common_values = "3,2.5,2";
   std::string matrix_client_values = ";2.5,2";
+  double matrix_noise = 0;
+  int64_t matrix_samples = 0;
   // federation
   int64_t clients = 8;
   int64_t clients_per_round = 0;
@@ -109,9 +121,13 @@ struct Options : OptionSet {
   std::string partition = "dirichlet";
   double dirichlet_alpha = 0.1;
   double label_sort = 0.9;
+  int64_t shards_per_client = 2;
+  double quantity_alpha = 0.5;
+  double label_conflict = 0;
   int64_t examples_per_client = 0;
   int64_t test_examples_per_client = 0;
   double validation_share = 0;
+  double test_share = 0.2;
   int64_t min_examples = 10;
   // adapters
   int64_t rank = 8;
@@ -136,6 +152,7 @@ struct Options : OptionSet {
   int64_t evaluate_every = 1;
   int64_t spectra_every = 1;
   std::vector<std::string> adaptation_steps = {"auto"};
+  int64_t confusion_classes = 4;
 
   void visit(OptionVisitor& visitor) override;
 };

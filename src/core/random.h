@@ -23,6 +23,8 @@ enum class Purpose : uint64_t {
   adaptation = 7,
   matrix_problem = 8,
   validation = 9,
+  instance_samples = 10,
+  gate_initial = 11,
 };
 
 // Four random words from a 256-bit key and a 256-bit counter: Threefry-4x64 with 20 rounds.

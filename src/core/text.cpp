@@ -146,6 +146,17 @@ std::string join(std::span<const std::string> parts, std::string_view separator)
   return result;
 }
 
+std::string shortened_list(std::span<const std::string> parts, std::size_t most) {
+  return join(parts.first(std::min(parts.size(), most)), ", ") + (parts.size() > most ? ", ..." : "");
+}
+
+std::string shortened_list(std::span<const int64_t> numbers, std::size_t most) {
+  std::vector<std::string> parts;  // one more than is shown tells that there are more
+  for (const int64_t number : numbers.first(std::min(numbers.size(), most + 1)))
+    parts.push_back(std::to_string(number));
+  return shortened_list(parts, most);
+}
+
 std::vector<std::string> wrap(std::string_view text, std::size_t width) {
   std::vector<std::string> lines;
   for (const std::string& word : split(text, ' ')) {

@@ -49,6 +49,10 @@ std::vector<std::string> split(std::string_view text, char separator);
 
 std::string join(std::span<const std::string> parts, std::string_view separator);
 
+// "0, 3, 5", shortened to "0, 3, ..." after `most` parts.
+std::string shortened_list(std::span<const std::string> parts, std::size_t most = 12);
+std::string shortened_list(std::span<const int64_t> numbers, std::size_t most = 12);
+
 // `text` broken at blanks into lines of at most `width` characters; a longer word stands alone.
 std::vector<std::string> wrap(std::string_view text, std::size_t width);
 

@@ -7,7 +7,10 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/text.h"
+#include "data/label_conflict.h"
 #include "data/partition_methods.h"
+#include "data/partition_sets.h"
 
 namespace pf2lora {
 namespace {
@@ -16,6 +19,7 @@ struct PartitionMethod {
   std::string_view name;
   std::string_view description;
   PartitionDraw (*make)(PartitionProblem& problem);
+  bool takes_own_rows = false;  // the data say whose a row is: totals over all clients tell nothing
 };
 
 constexpr std::array kMethods = {
@@ -23,6 +27,11 @@ constexpr std::array kMethods = {
                     partition_dirichlet},
     PartitionMethod{"label-sort", "a part of each class handed out in the order of the labels",
                     partition_label_sort},
+    PartitionMethod{"shards", "contiguous shards of the training rows in the order of the labels",
+                    partition_shards},
+    PartitionMethod{"quantity", "sizes drawn from a Dirichlet distribution, classes alike",
+                    partition_quantity},
+    PartitionMethod{"field", "the clients that a column of the data names", partition_field, true},
     PartitionMethod{"iid", "equal shares of every class", partition_iid},
     PartitionMethod{"pooled", "one client holds everything", partition_pooled},
 };
@@ -62,6 +71,17 @@ void check_columns(const Examples& examples) {
       throw InputError("row " + std::to_string(i) + " of the dataset has split " + text(examples.split[i]) +
                        ", not 0 (train), 1 (validation) or 2 (test): prepare it again");
   }
+  if (examples.client.empty()) return;
+  if (examples.client.size() != examples.labels.size())
+    throw InputError("the dataset has " + std::to_string(examples.labels.size()) +
+                     " labels but names the clients of " + std::to_string(examples.client.size()) +
+                     " rows: prepare it again");
+  for (std::size_t i = 0; i < examples.client.size(); ++i)
+    if (examples.client[i] < 0 ||
+        static_cast<std::size_t>(examples.client[i]) >= examples.client_names.size())
+      throw InputError("row " + std::to_string(i) + " of the dataset has client " + text(examples.client[i]) +
+                       ", outside its " + std::to_string(examples.client_names.size()) +
+                       " client names: prepare it again");
 }
 
 RowsByClass rows_by_class(const Examples& examples, int8_t split, const Options& options,
@@ -74,10 +94,20 @@ RowsByClass rows_by_class(const Examples& examples, int8_t split, const Options&
   return rows;
 }
 
-std::vector<int64_t> sizes(const RowsByClass& rows) {
-  std::vector<int64_t> result;
-  for (const std::vector<int64_t>& own : rows) result.push_back(static_cast<int64_t>(own.size()));
-  return result;
+// For messages about --min-examples.
+std::string beside_validation(const Options& options) {
+  if (options.validation_share == 0) return "";
+  return " beside --validation-share " + format_significant(options.validation_share, 6);
+}
+
+// Throws for options that no data could meet.
+void check_options(const Options& options) {
+  if (options.clients < 1)
+    throw OptionError("--clients " + text(options.clients) + " is too few: set 1 or more");
+  const int64_t size = options.examples_per_client;
+  if (size > 0 && size < options.min_examples)
+    throw OptionError("--examples-per-client " + text(size) + " is below --min-examples " +
+                      text(options.min_examples) + ": raise the first or lower the second");
 }
 
 // Throws for what no way of sharing out could meet.
@@ -85,7 +115,6 @@ void check_totals(const Options& options, int64_t train, int64_t test) {
   if (train == 0) throw InputError("the dataset has no training rows: prepare it again with a train split");
   if (test == 0) throw InputError("the dataset has no test rows: prepare it again with a test split");
   const int64_t clients = options.clients;
-  if (clients < 1) throw OptionError("--clients " + text(clients) + " is too few: set 1 or more");
   if (clients > train)
     throw OptionError("--clients " + text(clients) + " is more than the " + text(train) +
                       " training examples of the dataset: lower --clients");
@@ -93,17 +122,18 @@ void check_totals(const Options& options, int64_t train, int64_t test) {
     throw OptionError("--clients " + text(clients) + " is more than the " + text(test) +
                       " test examples of the dataset, and every client needs one: lower --clients");
   const int64_t size = options.examples_per_client;
-  if (size > 0 && size < options.min_examples)
-    throw OptionError("--examples-per-client " + text(size) + " is below --min-examples " +
-                      text(options.min_examples) + ": raise the first or lower the second");
   if (size > train / clients)
     throw OptionError("--clients " + text(clients) + " with --examples-per-client " + text(size) +
                       " need more than the " + text(train) +
                       " training examples of the dataset: lower one of them (at most " +
                       text(train / clients) + " examples a client)");
-  if (options.min_examples > train / clients)
+  if (size > 0 && size < fewest_rows(options))
+    throw OptionError("--examples-per-client " + text(size) + " is too few for --min-examples " +
+                      text(options.min_examples) + beside_validation(options) +
+                      ": raise the first or lower one of the others");
+  if (options.min_examples > train / clients || fewest_rows(options) > train / clients)
     throw OptionError("--min-examples " + text(options.min_examples) + " for --clients " + text(clients) +
-                      " need more than the " + text(train) +
+                      beside_validation(options) + " need more than the " + text(train) +
                       " training examples of the dataset: lower one of them");
   if (options.test_examples_per_client > test / clients)
     throw OptionError("--clients " + text(clients) + " with --test-examples-per-client " +
@@ -135,88 +165,6 @@ Counts count_classes(const std::vector<std::vector<int64_t>>& rows, const Exampl
   for (int64_t k = 0; k < counts.clients(); ++k)
     for (const int64_t row : rows[k]) ++counts.row(k)[examples.labels[row]];
   return counts;
-}
-
-// How many test (or validation) rows each client should have out of `available`.
-std::vector<int64_t> target_sizes(const Options& options, const Counts& train, int64_t asked,
-                                  int64_t available) {
-  if (asked > 0) return std::vector<int64_t>(train.clients(), asked);
-  if (options.examples_per_client > 0)
-    return std::vector<int64_t>(train.clients(), available / train.clients());
-  std::vector<int64_t> held;
-  for (int64_t k = 0; k < train.clients(); ++k) held.push_back(sum(train.row(k)));
-  const double part = static_cast<double>(available) / static_cast<double>(sum(held));
-  std::vector<int64_t> targets;
-  for (const int64_t own : held)
-    targets.push_back(std::max<int64_t>(1, std::llround(part * static_cast<double>(own))));
-  return targets;
-}
-
-// Shares `rows` out in the proportions of the clients' training rows and notes what could not be met.
-std::vector<std::vector<int64_t>> share_in_proportion(PartitionProblem& problem, const Counts& train,
-                                                      const RowsByClass& rows, int64_t asked,
-                                                      const std::string& kind) {
-  std::vector<int64_t> supply = sizes(rows);
-  if (problem.clients == 1 && asked == 0) {
-    Counts all(1, problem.classes);
-    std::copy(supply.begin(), supply.end(), all.row(0).begin());
-    return deal(all, rows);
-  }
-  int64_t without = 0;  // training rows of classes that have no such rows
-  for (int64_t k = 0; k < problem.clients; ++k)
-    for (int64_t c = 0; c < problem.classes; ++c)
-      if (supply[c] == 0) without += train.row(k)[c];
-  if (without > 0)
-    problem.notes.push_back(text(without) + " training examples are of classes without " + kind +
-                            " rows; the proportions of the " + kind + " sets leave those classes out");
-  const int64_t available = sum(supply);
-  const std::vector<int64_t> targets = target_sizes(problem.options, train, asked, available);
-  const Filled filled = fill_in_proportion(train, targets, supply, problem.priority);
-
-  int64_t smaller = 0;
-  int64_t largest_loss = 0;
-  int64_t poorest = 0;
-  for (int64_t k = 0; k < problem.clients; ++k) {
-    // A row or two are lost to rounding where everything is shared out.
-    if (filled.missing[k] > (asked > 0 ? 0 : problem.classes)) ++smaller;
-    if (filled.missing[k] > largest_loss) {
-      largest_loss = filled.missing[k];
-      poorest = k;
-    }
-  }
-  if (smaller > 0)
-    problem.notes.push_back(
-        kind + " sets smaller than their share for " + text(smaller) + " of " + text(problem.clients) +
-        " clients, since classes that they hold have too few " + kind +
-        " rows to keep the proportions of training (client " + text(poorest) + ": " +
-        text(targets[poorest] - largest_loss) + " instead of " + text(targets[poorest]) +
-        "); with --examples-per-client and --test-examples-per-client both are drawn to fit");
-  if (filled.moved > 0)
-    problem.notes.push_back(text(filled.moved) + " " + kind +
-                            " rows are of another class of their client than "
-                            "its training proportions ask for, since classes ran out; at most " +
-                            text(std::llround(100 * kProportionTolerance)) + "% of a set but for rounding");
-  return deal(filled.counts, rows);
-}
-
-// Moves --validation-share of a client's training rows, in their class proportions, to its validation rows.
-void set_validation_aside(ClientExamples& client, int64_t number, const Examples& examples,
-                          const Options& options) {
-  const auto size = static_cast<int64_t>(client.train.size());
-  if (size < 2) return;
-  const int64_t wanted =
-      std::clamp<int64_t>(std::llround(options.validation_share * static_cast<double>(size)), 1, size - 1);
-  const std::vector<int64_t> held = class_counts(client.train, examples.labels, examples.classes);
-  std::vector<int64_t> take = largest_remainder(held, wanted);
-  KeyedRandom(static_cast<uint64_t>(options.seed), Purpose::validation, number)
-      .shuffle(std::span(client.train));
-  std::vector<int64_t> kept;
-  for (const int64_t row : client.train) {
-    int64_t& open = take[examples.labels[row]];
-    (open > 0 ? client.validation : kept).push_back(row);
-    if (open > 0) --open;
-  }
-  client.train = std::move(kept);
 }
 
 void check_clients(const Partition& partition, const Options& options) {
@@ -256,6 +204,24 @@ std::vector<std::vector<int64_t>> deal(const Counts& counts, const RowsByClass& 
   return dealt;
 }
 
+std::vector<int64_t> sizes(const RowsByClass& rows) {
+  std::vector<int64_t> result;
+  for (const std::vector<int64_t>& own : rows) result.push_back(static_cast<int64_t>(own.size()));
+  return result;
+}
+
+int64_t validation_size(const Options& options, int64_t size) {
+  if (options.validation_share == 0) return 0;
+  const int64_t rounded = std::llround(options.validation_share * static_cast<double>(size));
+  return std::max<int64_t>(1, std::min(rounded, size - 1));
+}
+
+int64_t fewest_rows(const Options& options) {
+  int64_t size = options.min_examples;
+  while (size - validation_size(options, size) < options.min_examples) ++size;
+  return size;
+}
+
 std::vector<int64_t> pooled_sizes(const PartitionProblem& problem) {
   if (problem.options.examples_per_client == 0) return problem.train_sizes;
   return capped_largest_remainder(problem.train_sizes, problem.usable,
@@ -265,11 +231,14 @@ std::vector<int64_t> pooled_sizes(const PartitionProblem& problem) {
 Partition make_partition(const Examples& examples, const Options& options) {
   const PartitionMethod& method = find_method(options.partition);
   check_columns(examples);
+  check_options(options);
   PartitionProblem problem{
       .options = options,
+      .examples = examples,
       .clients = options.clients,
       .classes = examples.classes,
       .train = rows_by_class(examples, kTrain, options, PartitionStage::train_rows),
+      .validation = rows_by_class(examples, kValidation, options, PartitionStage::validation_rows),
       .test = rows_by_class(examples, kTest, options, PartitionStage::test_rows),
       .train_sizes = {},
       .test_sizes = {},
@@ -279,8 +248,10 @@ Partition make_partition(const Examples& examples, const Options& options) {
   };
   problem.train_sizes = sizes(problem.train);
   problem.test_sizes = sizes(problem.test);
-  check_totals(options, sum(problem.train_sizes), sum(problem.test_sizes));
-  problem.usable = usable_rows(options, problem.train_sizes, problem.test_sizes);
+  if (!method.takes_own_rows) {
+    check_totals(options, sum(problem.train_sizes), sum(problem.test_sizes));
+    problem.usable = usable_rows(options, problem.train_sizes, problem.test_sizes);
+  }
   problem.priority.resize(problem.clients);
   std::iota(problem.priority.begin(), problem.priority.end(), 0);
   partition_random(options, PartitionStage::priority).shuffle(std::span(problem.priority));
@@ -289,32 +260,30 @@ Partition make_partition(const Examples& examples, const Options& options) {
   const Counts counts = count_classes(draw.train, examples);
   if (!draw.test)
     draw.test = share_in_proportion(problem, counts, problem.test, options.test_examples_per_client, "test");
+  const int64_t validation_rows = sum(sizes(problem.validation));
+  if (options.validation_share == 0 && validation_rows > 0 && !draw.validation)
+    draw.validation = share_in_proportion(problem, counts, problem.validation, 0, "validation");
 
   Partition partition;
   partition.clients.resize(problem.clients);
   for (int64_t k = 0; k < problem.clients; ++k) {
-    partition.clients[k].train = std::move(draw.train[k]);
-    partition.clients[k].test = std::move((*draw.test)[k]);
-  }
-  const RowsByClass validation =
-      rows_by_class(examples, kValidation, options, PartitionStage::validation_rows);
-  const int64_t validation_rows = sum(sizes(validation));
-  if (options.validation_share > 0) {
-    for (int64_t k = 0; k < problem.clients; ++k)
-      set_validation_aside(partition.clients[k], k, examples, options);
-    if (validation_rows > 0)
-      problem.notes.push_back("the dataset's own " + text(validation_rows) +
-                              " validation rows are left out, since --validation-share is given");
-  } else if (validation_rows > 0) {
-    std::vector<std::vector<int64_t>> shared =
-        share_in_proportion(problem, counts, validation, 0, "validation");
-    for (int64_t k = 0; k < problem.clients; ++k) partition.clients[k].validation = std::move(shared[k]);
-  }
-  for (ClientExamples& client : partition.clients)
+    ClientExamples& client = partition.clients[k];
+    client.train = std::move(draw.train[k]);
+    client.test = std::move((*draw.test)[k]);
+    if (options.validation_share > 0)
+      set_validation_aside(client, k, examples, options);
+    else if (draw.validation)
+      client.validation = std::move((*draw.validation)[k]);
     for (std::vector<int64_t>* rows : {&client.train, &client.validation, &client.test})
       std::sort(rows->begin(), rows->end());
-  partition.notes = std::move(problem.notes);
+  }
+  if (options.validation_share > 0 && validation_rows > 0)
+    problem.notes.push_back("the dataset's own " + text(validation_rows) +
+                            " validation rows are left out, since --validation-share is given");
   check_clients(partition, options);
+  partition.client_names = std::move(draw.client_names);
+  partition.notes = std::move(problem.notes);
+  apply_label_conflict(partition, examples, options);
   return partition;
 }
 

@@ -12,11 +12,14 @@
 
 namespace pf2lora {
 
-// The columns of a dataset that a partition looks at, one entry a row. split: 0 train, 1 validation, 2 test.
+// The columns of a dataset that a partition looks at, one entry a row. split: 0 train, 1 validation, 2 test;
+// client: an index of client_names, empty where the dataset names no clients.
 struct Examples {
   std::span<const int32_t> labels;
   std::span<const int8_t> split;
   int64_t classes = 0;
+  std::span<const int32_t> client = {};
+  std::span<const std::string> client_names = {};
 };
 
 // Dataset rows, ascending.
@@ -29,6 +32,12 @@ struct ClientExamples {
 // `notes` are sentences for the log: what could not be given exactly as asked, in numbers.
 struct Partition {
   std::vector<ClientExamples> clients;
+  // The class of every dataset row as the client that holds it reads it: the dataset's own but for the
+  // clients of --label-conflict.
+  std::vector<int32_t> labels;
+  // label_maps[k][c]: as which class client k reads class c; empty without --label-conflict.
+  std::vector<std::vector<int32_t>> label_maps;
+  std::vector<std::string> client_names;  // where the data name them (field)
   std::vector<std::string> notes;
 };
 
@@ -40,10 +49,10 @@ struct Partition {
 // are those of the client's training rows up to rounding and kProportionTolerance (apportion.h); a client
 // whose classes have too few test rows gets a smaller set and a note says so. When both numbers are given,
 // training rows of a class count only as far as its test rows can follow, so that both can be met. One client
-// alone
-// (--clients 1) without --test-examples-per-client holds all test rows.
-// Validation sets: --validation-share of the client's own training rows, by class. The dataset's own
-// validation rows are shared out like test rows when that share is 0, and left out otherwise.
+// alone (--clients 1) without --test-examples-per-client holds all test rows. `field` takes test rows of the
+// same client of the data, or a part of its training rows (partition_field.cpp). Validation sets:
+// --validation-share of the client's own training rows, by class, at least one. The dataset's own validation
+// rows are shared out like test rows when that share is 0, and left out otherwise.
 //
 // Throws OptionError for what other options would cure (more clients than examples, a client below
 // --min-examples, which counts training rows without validation rows), InputError for unusable columns or a

@@ -60,7 +60,7 @@ PartitionDraw all_shared_out(PartitionProblem& problem) {
       sizes.push_back(std::accumulate(counts.row(k).begin(), counts.row(k).end(), int64_t{0}));
     poorest = std::min_element(sizes.begin(), sizes.end()) - sizes.begin();
     fewest = sizes[poorest];
-    if (fewest < std::max(options.min_examples, int64_t{1})) continue;
+    if (fewest < fewest_rows(options)) continue;
     if (attempt > 0)
       problem.notes.push_back("the first " + std::to_string(attempt) +
                               " Dirichlet draws left a client below --min-examples " +
@@ -69,8 +69,8 @@ PartitionDraw all_shared_out(PartitionProblem& problem) {
   }
   throw OptionError(
       "--partition dirichlet leaves a client below --min-examples " + std::to_string(options.min_examples) +
-      " in each of " + std::to_string(draws) + " draws (client " + std::to_string(poorest) + " has " +
-      std::to_string(fewest) +
+      (options.validation_share > 0 ? " beside its --validation-share" : "") + " in each of " +
+      std::to_string(draws) + " draws (client " + std::to_string(poorest) + " has " + std::to_string(fewest) +
       " in the last): set --examples-per-client, raise --dirichlet-alpha, or lower --clients or "
       "--min-examples");
 }

@@ -1,6 +1,8 @@
 #include "io/dataset_file.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "core/error.h"
 #include "io/hdf5_file.h"
@@ -55,7 +57,18 @@ T read_attribute(const Hdf5File& file, const Complaint& complaint, const std::st
   }
 }
 
+// The command that makes a dataset file of this name.
+std::string preparation(const std::string& path) {
+  const bool wordnet = std::filesystem::path(path).stem() == "wordnet";
+  return ".venv/bin/python jobs/prepare.py " + std::string(wordnet ? "wordnet" : "DATASET") + " --output " +
+         path + (wordnet ? "" : " (what DATASET may be: jobs/prepare.py --help)");
+}
+
 Hdf5File open_dataset_file(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    throw InputError("dataset '" + path + "' does not exist; check --data, or make it with " +
+                     preparation(path));
   try {
     return Hdf5File::open(path);
   } catch (const InputError& error) {

@@ -60,6 +60,19 @@ OptionError already_exists(const std::string& path) {
                      "choose another with --output");
 }
 
+// Whether nothing stands in a directory but what a run writes before it has saved anything.
+bool holds_nothing_saved(const OutputDirectory& directory) {
+  std::error_code failure;
+  for (fs::directory_iterator entry(directory.path(), failure), end; !failure && entry != end;
+       entry.increment(failure)) {
+    const std::string path = entry->path().string();
+    if (path != directory.options() && path != partial_path(directory.options()) &&
+        path != directory.lock_path())
+      return false;
+  }
+  return !failure;
+}
+
 std::string this_process() {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
@@ -92,7 +105,7 @@ OutputDirectory::OutputDirectory(const std::string& path, OutputMode mode) : pat
                       "' exists and is not a directory; choose another with "
                       "--output");
   }
-  if (mode_ == OutputMode::fresh) throw already_exists(path_);
+  if (mode_ == OutputMode::fresh && !holds_nothing_saved(*this)) throw already_exists(path_);
   require_writable(path_, path_);
   if (mode_ == OutputMode::resume && !fs::exists(checkpoint(), ignored)) {
     throw OptionError("--resume: there is no checkpoint in '" + path_ +
@@ -118,15 +131,17 @@ void OutputDirectory::create() {
   std::error_code failure;
   const fs::path parent = fs::path(path_).parent_path();
   if (!parent.empty()) fs::create_directories(parent, failure);
-  if (::mkdir(path_.c_str(), 0777) == 0) {
+  const bool made = ::mkdir(path_.c_str(), 0777) == 0;
+  if (made) {
     sync_parent_directory(path_);
   } else if (errno != EEXIST) {
     throw OptionError("the output directory '" + path_ + "' cannot be made" + because() +
                       "; choose another with --output");
-  } else if (mode_ == OutputMode::fresh) {
-    throw already_exists(path_);  // another run made it since the check
   }
   take_lock();
+  // Another run may have saved something since the check, or, where nothing is locked, be about to.
+  if (mode_ == OutputMode::fresh && !made && (!locked_ || !holds_nothing_saved(*this)))
+    throw already_exists(path_);
   if (mode_ == OutputMode::overwrite) remove_own_files();
 }
 

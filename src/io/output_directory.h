@@ -4,7 +4,8 @@
 
 namespace pf2lora {
 
-// What to do where the directory exists: refuse, go on from its checkpoint, or replace this program's files.
+// What to do where the directory exists: refuse (unless it holds no more than a run that ended before it had
+// saved anything), go on from its checkpoint, or replace this program's files.
 enum class OutputMode { fresh, resume, overwrite };
 
 // `mode` of --resume and --overwrite; both at once is an OptionError.
@@ -32,9 +33,9 @@ class OutputDirectory {
   std::string checkpoint() const { return path_ + "/checkpoint.h5"; }
   std::string options() const { return path_ + "/options.ini"; }
   std::string segments() const { return path_ + "/segments"; }
+  std::string lock_path() const { return path_ + "/lock"; }
 
  private:
-  std::string lock_path() const { return path_ + "/lock"; }
   void take_lock();
   void remove_own_files();
 

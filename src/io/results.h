@@ -1,5 +1,5 @@
-// results.h5, format version 1: rows of named variables, kept safe in segment files while a run goes on and
-// joined into one file whose every axis is a dimension scale (xarray: engine="h5netcdf").
+// results.h5 (analysis/FORMAT.md): rows of named variables, kept safe in segment files while a run goes on
+// and joined into one file whose every axis is a dimension scale (xarray: engine="h5netcdf").
 #pragma once
 #include <cstdint>
 #include <map>
@@ -11,6 +11,9 @@
 #include "io/hdf5_file.h"
 
 namespace pf2lora {
+
+// Of results.h5 and adapters.h5.
+inline constexpr int64_t kResultsFormatVersion = 2;
 
 // The size of a dimension that grows by a row a record: round, evaluation, spectrum. Its coordinates are the
 // round numbers of its rows.

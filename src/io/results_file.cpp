@@ -16,7 +16,6 @@ namespace {
 
 constexpr const char* kFormat = "pf2lora-results";
 constexpr const char* kSegmentFormat = "pf2lora-segment";
-constexpr int64_t kFormatVersion = 1;
 
 // Where a segment holds a record's variable, or the rounds of its rows under the record's own name.
 std::string in_segment(const std::string& record, const std::string& name) {
@@ -26,7 +25,7 @@ std::string in_segment(const std::string& record, const std::string& name) {
 bool is_format(const Hdf5File& file, const std::string& format) {
   return file.has_attribute("/", "format") && file.attribute<std::string>("/", "format") == format &&
          file.has_attribute("/", "format_version") &&
-         file.attribute<int64_t>("/", "format_version") == kFormatVersion;
+         file.attribute<int64_t>("/", "format_version") == kResultsFormatVersion;
 }
 
 Hdf5File open_segment(const std::string& path) {
@@ -147,7 +146,7 @@ void Recorder::write_segment(int64_t round, int64_t previous, const std::vector<
   }
   write_atomically(segment_path(segments(), round), [&](Hdf5File& file) {
     file.set_attribute("/", "format", std::string(kSegmentFormat));
-    file.set_attribute("/", "format_version", kFormatVersion);
+    file.set_attribute("/", "format_version", kResultsFormatVersion);
     file.set_attribute("/", "round", round);
     file.set_attribute("/", "previous_round", previous);
     for (const Record& record : records) {
@@ -357,7 +356,7 @@ void Recorder::join() const {
   }
   write_atomically(path(), [&](Hdf5File& file) {
     file.set_attribute("/", "format", std::string(kFormat));
-    file.set_attribute("/", "format_version", kFormatVersion);
+    file.set_attribute("/", "format_version", kResultsFormatVersion);
     file.set_attribute("/", "last_round", last_round());
     for (const Attribute& attribute : attributes_) file.set_attribute("/", attribute.name, attribute.value);
     write_scales(file, row_counts);

@@ -5,11 +5,19 @@
 #include "core/option_values.h"
 
 namespace pf2lora {
+namespace {
 
-MatrixProblem::MatrixProblem(const Options& options)
-    : model_(draw_matrix_targets(options.seed, options.clients, options.matrix_rows, options.matrix_columns,
-                                 parse_number_list("matrix-common-values", options.matrix_common_values),
-                                 parse_client_values("matrix-client-values", options.matrix_client_values))) {
+MatrixModel make_model(const Options& options) {
+  const torch::Tensor targets =
+      draw_matrix_targets(options.seed, options.clients, options.matrix_rows, options.matrix_columns,
+                          parse_number_list("matrix-common-values", options.matrix_common_values),
+                          parse_client_values("matrix-client-values", options.matrix_client_values));
+  return {targets, observe_matrices(options.seed, targets, options.matrix_noise, options.matrix_samples)};
+}
+
+}  // namespace
+
+MatrixProblem::MatrixProblem(const Options& options) : model_(make_model(options)) {
   partition_.clients.resize(size_t(options.clients));
 }
 
@@ -20,8 +28,8 @@ Batch MatrixProblem::training_batch(const std::vector<int64_t>& clients, Purpose
   return batch;
 }
 
-std::vector<Batch> MatrixProblem::test_batches(int64_t client) const {
-  return {training_batch({client}, Purpose::batch, 0, 0, 0)};
+std::vector<Batch> MatrixProblem::evaluation_batches(const std::vector<int64_t>& clients, Split) const {
+  return {training_batch(clients, Purpose::batch, 0, 0, 0)};
 }
 
 double MatrixProblem::target_norm(int64_t client) const {

@@ -13,7 +13,7 @@ class MatrixProblem final : public Problem {
   double scale(int64_t) const override { return 1; }
   Batch training_batch(const std::vector<int64_t>& clients, Purpose, int64_t, int64_t,
                        int64_t) const override;
-  std::vector<Batch> test_batches(int64_t client) const override;
+  std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const override;
   int64_t train_examples(int64_t) const override { return 1; }
   double work(int64_t) const override { return 1; }
   const std::vector<std::string>& class_names() const override { return no_names_; }

@@ -1,5 +1,6 @@
 // The frozen model as methods see it: it takes a batch and whatever adapters a method hands it, and answers
-// three questions: loss, gradient, tangent. No method may know how the answers are computed.
+// questions: loss, gradient and tangent; output and its pullback, for methods that mix the outputs of several
+// adapter sets; features of the frozen model. No method may know how the answers are computed.
 #pragma once
 #include <torch/types.h>
 
@@ -31,6 +32,25 @@ struct Gradient {
   std::unique_ptr<GradientPass> pass;  // null unless kept
 };
 
+// What an output keeps of its forward pass for a pullback.
+class OutputPass {
+ public:
+  virtual ~OutputPass() = default;
+};
+
+struct Output {
+  torch::Tensor values;              // [N, classes] scores before the softmax (matrix problem: the matrix
+                                     // of each client, [G, rows * columns])
+  std::unique_ptr<OutputPass> pass;  // null unless kept
+};
+
+// What outputs are worth.
+struct OutputLoss {
+  Losses examples;
+  torch::Tensor loss;       // [G] mean over a client's examples
+  torch::Tensor cotangent;  // of the outputs' shape: d loss[g] / d output of each example of client g
+};
+
 enum class Keep { nothing, pass };
 
 class Model {
@@ -39,6 +59,8 @@ class Model {
   virtual const std::vector<Site>& sites() const = 0;  // adapted sites, in the order of AdapterSet::pairs
   virtual std::optional<HeadShape> head() const = 0;   // nullopt where the problem has no head
   virtual torch::TensorOptions options() const = 0;    // type and device of rows and adapters
+  // Where prompts may stand; nullopt where the problem has no tokens.
+  virtual std::optional<PromptRoom> prompt_room() const = 0;
   virtual int64_t frozen_parameters() const = 0;
 
   virtual Losses loss(const Batch& batch, const AdapterSet& adapters) const = 0;
@@ -47,6 +69,17 @@ class Model {
   // The derivative of gradient().rows along a direction of the adapters (a Hessian-vector product). A pass
   // serves one tangent.
   virtual AdapterSet tangent(GradientPass& pass, const AdapterSet& direction) const = 0;
+
+  // gradient() in three steps, between which a method may mix outputs: it is the pullback of the cotangent of
+  // the loss. A pass serves one pullback, while the adapters still have the values of its output.
+  virtual Output output(const Batch& batch, const AdapterSet& adapters, Keep keep = Keep::nothing) const = 0;
+  virtual OutputLoss output_loss(const Batch& batch, const torch::Tensor& output) const = 0;
+  // d <output, cotangent> / d adapters: the rows of client g from the outputs of its examples.
+  virtual AdapterSet pullback(OutputPass& pass, const torch::Tensor& cotangent) const = 0;
+
+  // What the head would read of the frozen model without any adapter: [N, width], the same bits in whatever
+  // batch an example stands. Throws OptionError where the problem has no examples.
+  virtual torch::Tensor features(const Batch& batch) const = 0;
 };
 
 }  // namespace pf2lora

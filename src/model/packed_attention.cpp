@@ -44,16 +44,20 @@ AttentionIndex index_attention(std::span<const int64_t> token_offsets, int64_t h
     }
     index.buckets.push_back({sequences, longest, mask.to(options)});
   }
-  for (Tensor* rows : {&index.tokens, &index.firsts}) *rows = rows->to(options.device());
+  index.order = torch::tensor(order, torch::kInt64);
+  for (Tensor* rows : {&index.tokens, &index.firsts, &index.order}) *rows = rows->to(options.device());
   return index;
 }
 
 Tensor packed_attention(const Tensor& query, const Tensor& key, const Tensor& value,
-                        const AttentionIndex& index, bool first_only) {
+                        const AttentionIndex& index, bool first_only, const Tensor& prefix_key,
+                        const Tensor& prefix_value) {
   const Tensor& asking = first_only ? index.firsts : index.tokens;
   const int64_t width = key.numel() / index.tokens.size(0);  // of a head
-  std::vector<int64_t> query_rows, key_rows;
+  const int64_t prefix = prefix_key.defined() ? prefix_key.size(1) : 0;
+  std::vector<int64_t> query_rows, key_rows, sequences;
   for (const AttentionBucket& bucket : index.buckets) {
+    sequences.push_back(bucket.sequences);
     query_rows.push_back(bucket.sequences * (first_only ? 1 : bucket.longest));
     key_rows.push_back(bucket.sequences * bucket.longest);
   }
@@ -61,16 +65,35 @@ Tensor packed_attention(const Tensor& query, const Tensor& key, const Tensor& va
     const int64_t count = std::accumulate(rows.begin(), rows.end(), int64_t(0));
     return spread_rows(x.view({-1, width}), at, count).split_with_sizes(rows);
   };
+  // [N, p, hidden] by bucket and sequence: [sequences, p, width] each.
+  const auto by_bucket = [&](const Tensor& x) {
+    return x.index_select(0, index.order)
+        .view({x.size(0), prefix, -1, width})
+        .transpose(1, 2)
+        .reshape({-1, prefix, width})
+        .split_with_sizes(sequences);
+  };
   const auto queries = pad(query * (1 / std::sqrt(double(width))), asking, query_rows);
   const auto keys = pad(key, index.tokens, key_rows);
   const auto values = pad(value, index.tokens, key_rows);
+  std::vector<Tensor> prefix_keys, prefix_values;
+  if (prefix > 0) {
+    prefix_keys = by_bucket(prefix_key);
+    prefix_values = by_bucket(prefix_value);
+  }
 
   std::vector<Tensor> mixed;
   for (size_t i = 0; i < index.buckets.size(); ++i) {
-    const auto by_sequence = [&](const Tensor& x) { return x.view({index.buckets[i].sequences, -1, width}); };
-    const Tensor scores =
-        torch::baddbmm(index.buckets[i].mask, by_sequence(queries[i]), by_sequence(keys[i]).transpose(1, 2));
-    mixed.push_back(torch::bmm(torch::softmax(scores, -1), by_sequence(values[i])).view({-1, width}));
+    const auto by_sequence = [&](const Tensor& x) { return x.view({sequences[i], -1, width}); };
+    Tensor bucket_keys = by_sequence(keys[i]), bucket_values = by_sequence(values[i]);
+    Tensor mask = index.buckets[i].mask;
+    if (prefix > 0) {
+      bucket_keys = torch::cat({prefix_keys[i], bucket_keys}, 1);
+      bucket_values = torch::cat({prefix_values[i], bucket_values}, 1);
+      mask = torch::constant_pad_nd(mask, {prefix, 0}, 0);
+    }
+    const Tensor scores = torch::baddbmm(mask, by_sequence(queries[i]), bucket_keys.transpose(1, 2));
+    mixed.push_back(torch::bmm(torch::softmax(scores, -1), bucket_values).view({-1, width}));
   }
   return take_rows(mixed.size() == 1 ? mixed[0] : torch::cat(mixed), asking).view(query.sizes());
 }

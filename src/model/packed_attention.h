@@ -20,6 +20,7 @@ struct AttentionIndex {
   std::vector<AttentionBucket> buckets;
   torch::Tensor tokens;  // [T * heads] int64, the padded row of each head of each token
   torch::Tensor firsts;  // [N * heads], the same where the first token of each example stands alone
+  torch::Tensor order;   // [N] int64, the examples as they stand in the buckets
 };
 
 // `token_offsets` [N + 1] into the packed tokens.
@@ -27,8 +28,10 @@ AttentionIndex index_attention(std::span<const int64_t> token_offsets, int64_t h
                                const torch::TensorOptions& options);
 
 // softmax(query key^T / sqrt(hidden / heads)) value by head. key and value are [T, hidden]; query is too, or
-// [N, hidden] where only the first token of each example asks. The result is of query's shape.
+// [N, hidden] where only the first token of each example asks. The result is of query's shape. A prefix
+// [N, p, hidden] of each example stands before its keys and values.
 torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key,
-                               const torch::Tensor& value, const AttentionIndex& index, bool first_only);
+                               const torch::Tensor& value, const AttentionIndex& index, bool first_only,
+                               const torch::Tensor& prefix_key = {}, const torch::Tensor& prefix_value = {});
 
 }  // namespace pf2lora

@@ -14,6 +14,8 @@
 
 namespace pf2lora {
 
+enum class Split { validation, test };
+
 class Problem {
  public:
   virtual ~Problem() = default;
@@ -24,8 +26,8 @@ class Problem {
   // The clients' keyed batches of one local step. Slot 0 moves the common parameters in every method.
   virtual Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round,
                                int64_t step, int64_t slot) const = 0;
-  // A client's test examples, cut into batches in a fixed way; empty where it has none.
-  virtual std::vector<Batch> test_batches(int64_t client) const = 0;
+  // The clients' test or validation examples, cut into batches in a fixed way; empty where they have none.
+  virtual std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const = 0;
 
   // Training examples that a client holds, and its mean tokens a local step (what placement goes by).
   virtual int64_t train_examples(int64_t client) const = 0;
@@ -34,7 +36,7 @@ class Problem {
   // Empty for the matrix problem.
   virtual const std::vector<std::string>& class_names() const = 0;
   virtual const Partition& partition() const = 0;
-  // Examples of each class among dataset rows: [classes].
+  // Examples of each class among dataset rows, as the clients that hold them read it: [classes].
   virtual std::vector<int64_t> class_counts(std::span<const int64_t> rows) const = 0;
   // Bytes of all cached states under the lowest adapter, if nothing limits them.
   virtual int64_t prefix_bytes() const = 0;

@@ -10,10 +10,31 @@ namespace {
 
 using torch::Tensor;
 
-struct AutogradPass final : GradientPass {
-  AdapterSet adapters;            // the structure, for the tangent's result
-  std::vector<Tensor> leaves;     // what was differentiated
+// Adapters that autograd follows, and the tensors of theirs that it differentiates.
+struct Followed {
+  explicit Followed(const AdapterSet& values) {
+    for (const Tensor& tensor : values.tensors()) leaves.push_back(tensor.detach().requires_grad_());
+    adapters = values.with_tensors(leaves);
+  }
+  AdapterSet of(std::vector<Tensor> gradients) const {
+    for (Tensor& gradient : gradients) gradient = gradient.detach();
+    return adapters.with_tensors(gradients);
+  }
+
+  std::vector<Tensor> leaves;
+  AdapterSet adapters;
+};
+
+struct AutogradGradient final : GradientPass {
+  explicit AutogradGradient(const AdapterSet& values) : at(values) {}
+  Followed at;
   std::vector<Tensor> gradients;  // with their graph
+};
+
+struct AutogradOutput final : OutputPass {
+  explicit AutogradOutput(const AdapterSet& values) : at(values) {}
+  Followed at;
+  Tensor values;  // with their graph
 };
 
 // Rows of x by client, `rows` of each: views.
@@ -21,16 +42,19 @@ std::vector<Tensor> by_client(const Tensor& x, const std::vector<int64_t>& rows)
   return rows.size() == 1 ? std::vector{x} : x.split_with_sizes(rows);
 }
 
-// base + (x down^T) up^T, client by client: [T, out].
+// base + (weights * x down^T) up^T, client by client: [T, out]. weights [T, R] may be undefined: all 1.
 Tensor add_low_rank(const Tensor& base, const Tensor& x, const LowRankPair& pair,
-                    const std::vector<int64_t>& rows) {
+                    const std::vector<int64_t>& rows, const Tensor& weights) {
   const auto bases = by_client(base, rows), xs = by_client(x, rows);
+  const auto by_rank = weights.defined() ? by_client(weights, rows) : std::vector<Tensor>();
   const auto downs = pair.down.unbind(0);
   // A copy that lies the other way: the products of its backward are then the fast ones.
   const auto ups = pair.up.transpose(1, 2).contiguous().unbind(0);
   std::vector<Tensor> sums;
-  for (size_t g = 0; g < xs.size(); ++g)
-    sums.push_back(torch::addmm(bases[g], xs[g].mm(downs[g].t()), ups[g]));
+  for (size_t g = 0; g < xs.size(); ++g) {
+    const Tensor low = xs[g].mm(downs[g].t());
+    sums.push_back(torch::addmm(bases[g], weights.defined() ? low * by_rank[g] : low, ups[g]));
+  }
   return sums.size() == 1 ? sums[0] : torch::cat(sums);
 }
 
@@ -38,8 +62,37 @@ Tensor normalise(const Tensor& x, const FrozenNorm& norm, double epsilon) {
   return layer_norm(x, norm.weight, norm.bias, epsilon);
 }
 
-Tensor frozen(const Tensor& x, const FrozenLinear& linear) {
-  return torch::linear(x, linear.weight, linear.bias);
+Tensor frozen(const Tensor& x, const FrozenLinear& linear, const Tensor& dense = {}) {
+  return torch::linear(x, dense.defined() ? linear.weight + dense : linear.weight, linear.bias);
+}
+
+bool has_prefix(const AdapterSet& adapters, int64_t layer) {
+  return size_t(layer) < adapters.prefix.size() && adapters.prefix[size_t(layer)].defined();
+}
+
+Tensor dense_at(const AdapterSet& adapters, int site) {
+  return site < 0 || size_t(site) >= adapters.dense.size() ? Tensor() : adapters.dense[size_t(site)];
+}
+
+Losses losses_of(const Tensor& scores, const Tensor& labels) {
+  return {torch::cross_entropy_loss(scores, labels, {}, at::Reduction::None), scores.argmax(1)};
+}
+
+// Example i of a batch as a batch of its own.
+Batch example_alone(const Batch& batch, size_t i) {
+  const int64_t begin = batch.token_offsets[i], end = batch.token_offsets[i + 1];
+  return {.clients = {0},
+          .examples = {batch.examples[i]},
+          .client_offsets = {0, 1},
+          .token_offsets = {0, end - begin},
+          .tokens = {batch.tokens.begin() + begin, batch.tokens.begin() + end},
+          .labels = {batch.labels[i]}};
+}
+
+// Means over each client's examples: [G]. Not a matrix product: 0 * NaN would carry one client's failure to
+// the others of its group.
+Tensor client_means(const Tensor& losses, const PackedIndex& index) {
+  return (index.share * losses).masked_fill(index.share == 0, 0).sum(1);
 }
 
 }  // namespace
@@ -52,7 +105,8 @@ ReferenceEncoder::ReferenceEncoder(EncoderWeights weights, std::vector<Site> sit
       pooling_(pooling),
       classes_(classes),
       lowest_layer_(weights_.config.layers - 1),
-      cache_(prefix_cache_bytes) {
+      cache_(prefix_cache_bytes),
+      features_(prefix_cache_bytes) {
   for (size_t i = 0; i < sites_.size(); ++i) {
     LayerSites& layer = layer_sites_[size_t(sites_[i].layer)];
     const std::string& target = sites_[i].target;
@@ -75,22 +129,22 @@ int64_t ReferenceEncoder::prefix_bytes_per_token() const {
   return states * weights_.config.hidden * int64_t(weights_.words.element_size());
 }
 
-Tensor ReferenceEncoder::embed(const PackedIndex& index) const {
-  return normalise(
-      weights_.words.index_select(0, index.tokens) + weights_.positions.index_select(0, index.positions),
-      weights_.embedding_norm, weights_.config.norm_epsilon);
+PackedIndex ReferenceEncoder::index_of(const Batch& batch, const AdapterSet& adapters) const {
+  return index_batch(batch, weights_.config.heads, options(),
+                     adapters.prompt.defined() ? adapters.prompt.size(1) : 0);
+}
+
+Tensor ReferenceEncoder::embed(const PackedIndex& index, const Tensor& prompt) const {
+  Tensor sum =
+      weights_.words.index_select(0, index.tokens) + weights_.positions.index_select(0, index.positions);
+  if (prompt.defined())
+    sum = take_rows(torch::cat({sum, prompt.index_select(0, index.client).flatten(0, 1)}), index.sources);
+  return normalise(sum, weights_.embedding_norm, weights_.config.norm_epsilon);
 }
 
 // [tokens, (3 or 4) * hidden]: the states of one example under the lowest adapted layer, side by side:
 // hidden, then the frozen projections key and value, and query where every token asks.
-Tensor ReferenceEncoder::example_prefix(const Batch& batch, int64_t example) const {
-  const int64_t begin = batch.token_offsets[size_t(example)], end = batch.token_offsets[size_t(example) + 1];
-  const Batch alone{.clients = {0},
-                    .examples = {batch.examples[size_t(example)]},
-                    .client_offsets = {0, 1},
-                    .token_offsets = {0, end - begin},
-                    .tokens = {batch.tokens.begin() + begin, batch.tokens.begin() + end},
-                    .labels = {batch.labels[size_t(example)]}};
+Tensor ReferenceEncoder::example_prefix(const Batch& alone) const {
   const PackedIndex index = index_batch(alone, weights_.config.heads, options());
   Tensor hidden = embed(index);
   for (int64_t layer = 0; layer < lowest_layer_; ++layer)
@@ -103,10 +157,10 @@ Tensor ReferenceEncoder::example_prefix(const Batch& batch, int64_t example) con
 
 ReferenceEncoder::Entry ReferenceEncoder::entry(const Batch& batch, const PackedIndex& index) const {
   const torch::NoGradGuard constant;
-  if (lowest_layer_ == 0) return {.hidden = embed(index)};
   std::vector<Tensor> prefixes;
-  for (int64_t i = 0; i < index.examples; ++i)
-    prefixes.push_back(cache_.get(batch.examples[size_t(i)], [&] { return example_prefix(batch, i); }));
+  for (size_t i = 0; i < batch.examples.size(); ++i)
+    prefixes.push_back(
+        cache_.get(batch.examples[i], [&] { return example_prefix(example_alone(batch, i)); }));
   const auto parts = torch::cat(prefixes).split(weights_.config.hidden, 1);
   // Contiguous copies: matrix products take the same path, whatever was cut out of what.
   Entry entry{.hidden = parts[0].contiguous(), .key = parts[1].contiguous(), .value = parts[2].contiguous()};
@@ -128,44 +182,71 @@ Tensor ReferenceEncoder::block(int64_t layer, const Entry& in, const PackedIndex
   const LayerSites& sites = layer_sites_[size_t(layer)];
   const double epsilon = weights_.config.norm_epsilon;
   const bool first_only = adapters != nullptr && reads_first_token_only(layer);
-  const std::vector<int64_t>& rows = first_only ? index.client_examples : index.client_tokens;
 
-  const auto adapted = [&](Tensor base, const Tensor& x, int site, const std::vector<int64_t>& x_rows) {
-    if (adapters == nullptr || site < 0 || !adapters->pairs[size_t(site)].defined()) return base;
-    return add_low_rank(base, x, adapters->pairs[size_t(site)], x_rows);
+  // The frozen product, where it is not `ready`, and what the adapters of the site add.
+  const auto product = [&](const Tensor& x, const FrozenLinear& linear, int site, bool by_example,
+                           const Tensor& ready = {}) {
+    const Tensor dense = adapters == nullptr ? Tensor() : dense_at(*adapters, site);
+    Tensor base = !ready.defined()  ? frozen(x, linear, dense)
+                  : dense.defined() ? torch::addmm(ready, x, dense.t())
+                                    : ready;
+    if (adapters == nullptr || site < 0 || size_t(site) >= adapters->pairs.size() ||
+        !adapters->pairs[size_t(site)].defined())
+      return base;
+    Tensor weights = adapters->rank_weights;
+    if (weights.defined() && !by_example) weights = weights.index_select(0, index.example);
+    return add_low_rank(base, x, adapters->pairs[size_t(site)],
+                        by_example ? index.client_examples : index.client_tokens, weights);
   };
-  const auto project = [&](const Tensor& ready, const FrozenLinear& linear, int site) {
-    return adapted(ready.defined() ? ready : frozen(in.hidden, linear), in.hidden, site, index.client_tokens);
-  };
+  KeyValuePrefix prefix;
+  if (adapters != nullptr && has_prefix(*adapters, layer)) {
+    const KeyValuePrefix& of_client = adapters->prefix[size_t(layer)];
+    prefix = {of_client.key.index_select(0, index.client), of_client.value.index_select(0, index.client)};
+  }
 
   const Tensor top = first_only ? take_rows(in.hidden, index.first) : in.hidden;
-  const Tensor query = first_only ? adapted(frozen(top, w.query), top, sites.query, rows)
-                                  : project(in.query, w.query, sites.query);
-  const Tensor mixed = packed_attention(query, project(in.key, w.key, sites.key),
-                                        project(in.value, w.value, sites.value), index.attention, first_only);
-  const Tensor attended = adapted(frozen(mixed, w.attention_output), mixed, sites.attention_output, rows);
+  const Tensor query = product(top, w.query, sites.query, first_only, first_only ? Tensor() : in.query);
+  const Tensor key = product(in.hidden, w.key, sites.key, false, in.key);
+  const Tensor value = product(in.hidden, w.value, sites.value, false, in.value);
+  const Tensor mixed =
+      packed_attention(query, key, value, index.attention, first_only, prefix.key, prefix.value);
+  const Tensor attended = product(mixed, w.attention_output, sites.attention_output, first_only);
   const Tensor middle = normalise(top + attended, w.attention_norm, epsilon);
-  const Tensor wide = activate(adapted(frozen(middle, w.intermediate), middle, sites.intermediate, rows));
-  const Tensor out = adapted(frozen(wide, w.output), wide, sites.output, rows);
+  const Tensor wide = activate(product(middle, w.intermediate, sites.intermediate, first_only));
+  const Tensor out = product(wide, w.output, sites.output, first_only);
   return normalise(middle + out, w.output_norm, epsilon);
+}
+
+Tensor ReferenceEncoder::pool(const Tensor& top, const PackedIndex& index) const {
+  if (pooling_ == Pooling::cls) return top;
+  if (pooling_ == Pooling::pooler) return torch::tanh(frozen(top, weights_.pooler));
+  const bool prompted = index.token_rows.defined();
+  const Tensor tokens = prompted ? take_rows(top, index.token_rows) : top;
+  const Tensor example = prompted ? index.example.index_select(0, index.token_rows) : index.example;
+  const Tensor sum = tokens.new_zeros({index.examples, tokens.size(1)}).index_add(0, example, tokens);
+  const Tensor count = torch::zeros_like(index.first).index_add(0, example, torch::ones_like(example));
+  return sum / count.unsqueeze(1);
+}
+
+bool ReferenceEncoder::begins_at_the_tokens(const AdapterSet& adapters) const {
+  for (int64_t layer = 0; layer < lowest_layer_; ++layer)
+    if (has_prefix(adapters, layer)) return true;
+  return lowest_layer_ == 0 || adapters.prompt.defined();
+}
+
+// What the head reads: [N, hidden].
+Tensor ReferenceEncoder::pooled(const Batch& batch, const PackedIndex& index,
+                                const AdapterSet& adapters) const {
+  const bool whole = begins_at_the_tokens(adapters);
+  Entry state = whole ? Entry{.hidden = embed(index, adapters.prompt)} : entry(batch, index);
+  for (int64_t layer = whole ? 0 : lowest_layer_; layer < weights_.config.layers; ++layer)
+    state = {.hidden = block(layer, state, index, &adapters)};
+  return pool(state.hidden, index);
 }
 
 Tensor ReferenceEncoder::logits(const Batch& batch, const PackedIndex& index,
                                 const AdapterSet& adapters) const {
-  Entry state = entry(batch, index);
-  for (int64_t layer = lowest_layer_; layer < weights_.config.layers; ++layer)
-    state = {.hidden = block(layer, state, index, &adapters)};
-
-  Tensor pooled = state.hidden;  // [N, hidden] but for mean pooling
-  if (pooling_ == Pooling::mean) {
-    const Tensor sum = pooled.new_zeros({index.examples, pooled.size(1)}).index_add(0, index.example, pooled);
-    const Tensor tokens =
-        torch::zeros_like(index.first).index_add(0, index.example, torch::ones_like(index.example));
-    pooled = sum / tokens.unsqueeze(1);
-  } else if (pooling_ == Pooling::pooler) {
-    pooled = torch::tanh(frozen(pooled, weights_.pooler));
-  }
-  const auto by_owner = by_client(pooled, index.client_examples);
+  const auto by_owner = by_client(pooled(batch, index, adapters), index.client_examples);
   std::vector<Tensor> scores;
   for (size_t g = 0; g < by_owner.size(); ++g)
     scores.push_back(
@@ -173,41 +254,65 @@ Tensor ReferenceEncoder::logits(const Batch& batch, const PackedIndex& index,
   return torch::cat(scores);
 }
 
-Tensor ReferenceEncoder::logits(const Batch& batch, const AdapterSet& adapters) const {
-  const torch::NoGradGuard constant;
-  return logits(batch, index_batch(batch, weights_.config.heads, options()), adapters);
-}
-
 Losses ReferenceEncoder::loss(const Batch& batch, const AdapterSet& adapters) const {
   const torch::NoGradGuard constant;
-  const PackedIndex index = index_batch(batch, weights_.config.heads, options());
-  const Tensor scores = logits(batch, index, adapters);
-  return {torch::cross_entropy_loss(scores, index.labels, {}, at::Reduction::None), scores.argmax(1)};
+  const PackedIndex index = index_of(batch, adapters);
+  return losses_of(logits(batch, index, adapters), index.labels);
 }
 
 Gradient ReferenceEncoder::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
-  auto pass = std::make_unique<AutogradPass>();
-  for (const Tensor& tensor : adapters.tensors()) pass->leaves.push_back(tensor.detach().requires_grad_());
-  pass->adapters = adapters.with_tensors(pass->leaves);
-
-  const PackedIndex index = index_batch(batch, weights_.config.heads, options());
-  const Tensor scores = logits(batch, index, pass->adapters);
+  auto pass = std::make_unique<AutogradGradient>(adapters);
+  const PackedIndex index = index_of(batch, adapters);
+  const Tensor scores = logits(batch, index, pass->at.adapters);
   const Tensor losses = torch::cross_entropy_loss(scores, index.labels, {}, at::Reduction::None);
-  // Not a matrix product: 0 * NaN would carry one client's failure to the others of its group.
-  const Tensor loss = (index.share * losses).masked_fill(index.share == 0, 0).sum(1);  // [G]
+  const Tensor loss = client_means(losses, index);
   const bool kept = keep == Keep::pass;
-  pass->gradients = torch::autograd::grad({loss.sum()}, pass->leaves, {}, kept, kept);
+  pass->gradients = torch::autograd::grad({loss.sum()}, pass->at.leaves, {}, kept, kept);
 
-  std::vector<Tensor> values;
-  for (const Tensor& gradient : pass->gradients) values.push_back(gradient.detach());
-  Gradient result{loss.detach(), adapters.with_tensors(values), nullptr};
+  Gradient result{loss.detach(), pass->at.of(pass->gradients), nullptr};
   if (kept) result.pass = std::move(pass);
   return result;
 }
 
 AdapterSet ReferenceEncoder::tangent(GradientPass& pass, const AdapterSet& direction) const {
-  auto& kept = dynamic_cast<AutogradPass&>(pass);
-  return kept.adapters.with_tensors(torch::autograd::grad(kept.gradients, kept.leaves, direction.tensors()));
+  auto& kept = dynamic_cast<AutogradGradient&>(pass);
+  return kept.at.of(torch::autograd::grad(kept.gradients, kept.at.leaves, direction.tensors()));
+}
+
+Output ReferenceEncoder::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+  if (keep == Keep::nothing) {
+    const torch::NoGradGuard constant;
+    return {logits(batch, index_of(batch, adapters), adapters), nullptr};
+  }
+  auto pass = std::make_unique<AutogradOutput>(adapters);
+  pass->values = logits(batch, index_of(batch, adapters), pass->at.adapters);
+  const Tensor values = pass->values.detach();
+  return {values, std::move(pass)};
+}
+
+OutputLoss ReferenceEncoder::output_loss(const Batch& batch, const Tensor& output) const {
+  const torch::NoGradGuard constant;
+  const PackedIndex index = index_batch(batch, weights_.config.heads, options());
+  const Losses examples = losses_of(output, index.labels);
+  const Tensor target = torch::one_hot(index.labels, classes_).to(output.options());
+  const Tensor share = index.share.sum(0).unsqueeze(1);  // [N, 1]
+  return {examples, client_means(examples.loss, index), share * (torch::softmax(output, 1) - target)};
+}
+
+AdapterSet ReferenceEncoder::pullback(OutputPass& pass, const Tensor& cotangent) const {
+  auto& kept = dynamic_cast<AutogradOutput&>(pass);
+  return kept.at.of(torch::autograd::grad({kept.values}, kept.at.leaves, {cotangent}));
+}
+
+Tensor ReferenceEncoder::features(const Batch& batch) const {
+  const torch::NoGradGuard constant;
+  std::vector<Tensor> features;
+  for (size_t i = 0; i < batch.examples.size(); ++i)
+    features.push_back(features_.get(batch.examples[i], [&] {
+      const Batch alone = example_alone(batch, i);
+      return pooled(alone, index_of(alone, {}), {});
+    }));
+  return torch::cat(features);
 }
 
 }  // namespace pf2lora

@@ -16,13 +16,17 @@ enum class Pooling { cls, pooler, mean };
 class ReferenceEncoder final : public Model {
  public:
   // `sites` in the order of encoder_sites. The frozen states under the lowest site are kept within
-  // `prefix_cache_bytes`.
+  // `prefix_cache_bytes`, and within as many the features; adapters that carry a prompt, or a prefix under
+  // the lowest site, have no frozen states.
   ReferenceEncoder(EncoderWeights weights, std::vector<Site> sites, Pooling pooling, int64_t classes,
                    int64_t prefix_cache_bytes);
 
   const std::vector<Site>& sites() const override { return sites_; }
   std::optional<HeadShape> head() const override { return HeadShape{classes_, weights_.config.hidden}; }
   torch::TensorOptions options() const override { return weights_.words.options(); }
+  std::optional<PromptRoom> prompt_room() const override {
+    return PromptRoom{weights_.config.layers, weights_.config.hidden};
+  }
   int64_t frozen_parameters() const override { return weights_.parameters(); }
   // Bytes that the cached states of one token take; 0 where nothing is cached.
   int64_t prefix_bytes_per_token() const;
@@ -30,9 +34,10 @@ class ReferenceEncoder final : public Model {
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
   Gradient gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;
   AdapterSet tangent(GradientPass& pass, const AdapterSet& direction) const override;
-
-  // Scores of the classes [N, classes] before the softmax.
-  torch::Tensor logits(const Batch& batch, const AdapterSet& adapters) const;
+  Output output(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;
+  OutputLoss output_loss(const Batch& batch, const torch::Tensor& output) const override;
+  AdapterSet pullback(OutputPass& pass, const torch::Tensor& cotangent) const override;
+  torch::Tensor features(const Batch& batch) const override;
 
  private:
   // What the lowest adapted layer starts from: its input and the frozen part of its projections.
@@ -44,13 +49,17 @@ class ReferenceEncoder final : public Model {
     int query = -1, key = -1, value = -1, attention_output = -1, intermediate = -1, output = -1;
   };
 
-  torch::Tensor embed(const PackedIndex& index) const;
+  PackedIndex index_of(const Batch& batch, const AdapterSet& adapters) const;
+  torch::Tensor embed(const PackedIndex& index, const torch::Tensor& prompt = {}) const;
   Entry entry(const Batch& batch, const PackedIndex& index) const;
-  torch::Tensor example_prefix(const Batch& batch, int64_t example) const;
+  torch::Tensor example_prefix(const Batch& alone) const;
   torch::Tensor block(int64_t layer, const Entry& in, const PackedIndex& index,
                       const AdapterSet* adapters) const;
   torch::Tensor activate(const torch::Tensor& x) const;
+  torch::Tensor pool(const torch::Tensor& top, const PackedIndex& index) const;
+  torch::Tensor pooled(const Batch& batch, const PackedIndex& index, const AdapterSet& adapters) const;
   torch::Tensor logits(const Batch& batch, const PackedIndex& index, const AdapterSet& adapters) const;
+  bool begins_at_the_tokens(const AdapterSet& adapters) const;
   bool reads_first_token_only(int64_t layer) const;
 
   EncoderWeights weights_;
@@ -59,7 +68,7 @@ class ReferenceEncoder final : public Model {
   Pooling pooling_;
   int64_t classes_;
   int64_t lowest_layer_;  // with an adapter
-  mutable PrefixCache cache_;
+  mutable PrefixCache cache_, features_;
 };
 
 }  // namespace pf2lora

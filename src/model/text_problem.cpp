@@ -11,7 +11,7 @@
 namespace pf2lora {
 namespace {
 
-constexpr int64_t kTestBatchTokens = 2048;  // of an evaluation batch, about
+constexpr int64_t kEvaluationTokens = 2048;  // of a batch, about
 
 Pooling pooling(const std::string& name) {
   return name == "cls" ? Pooling::cls : name == "pooler" ? Pooling::pooler : Pooling::mean;
@@ -37,8 +37,9 @@ TextProblem::TextProblem(const Options& options, TrainingPool pool)
     : options_(options), dataset_(read_dataset(options.data)) {
   const ModelConfig config = read_model_config(options.model);
   check_fits(dataset_, config, options);
-  partition_ =
-      make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size())}, options);
+  partition_ = make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size()),
+                               dataset_.client, dataset_.client_names},
+                              options);
   if (pool == TrainingPool::all_as_one) {
     for (int64_t k = 0; k < options.clients - options.held_out_clients; ++k) {
       const auto& rows = partition_.clients[size_t(k)].train;
@@ -64,24 +65,30 @@ Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose p
   for (int64_t client : clients)
     rows.push_back(draw_batch(uint64_t(options_.seed), purpose, client, round, step, slot,
                               training_rows(client), options_.batch_size));
-  return pack(clients, rows, dataset_.tokens, dataset_.offsets, dataset_.labels);
+  return pack(clients, rows, dataset_.tokens, dataset_.offsets, partition_.labels);
 }
 
-std::vector<Batch> TextProblem::test_batches(int64_t client) const {
-  std::vector<int64_t> rows = partition_.clients[size_t(client)].test;
+std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& clients, Split split) const {
   const auto length = [&](int64_t row) {
     return dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
   };
-  std::stable_sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) { return length(a) < length(b); });
+  std::vector<std::vector<int64_t>> left;  // of each client, longest first
+  for (int64_t client : clients) {
+    const ClientExamples& examples = partition_.clients[size_t(client)];
+    left.push_back(split == Split::test ? examples.test : examples.validation);
+    std::stable_sort(left.back().begin(), left.back().end(),
+                     [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  }
+  const int64_t budget = kEvaluationTokens / int64_t(clients.size());  // of a client in a batch, about
   std::vector<Batch> batches;
-  for (size_t begin = 0; begin < rows.size();) {
-    size_t end = begin;
-    for (int64_t tokens = 0; end < rows.size() && (end == begin || tokens < kTestBatchTokens); ++end)
-      tokens += length(rows[end]);
-    batches.push_back(pack(std::vector<int64_t>{client},
-                           {{rows.begin() + int64_t(begin), rows.begin() + int64_t(end)}}, dataset_.tokens,
-                           dataset_.offsets, dataset_.labels));
-    begin = end;
+  while (std::any_of(left.begin(), left.end(), [](const auto& rows) { return !rows.empty(); })) {
+    std::vector<std::vector<int64_t>> taken(clients.size());
+    for (size_t g = 0; g < clients.size(); ++g)
+      for (int64_t tokens = 0; !left[g].empty() && tokens < budget; left[g].pop_back()) {
+        taken[g].push_back(left[g].back());
+        tokens += length(left[g].back());
+      }
+    batches.push_back(pack(clients, taken, dataset_.tokens, dataset_.offsets, partition_.labels));
   }
   return batches;
 }
@@ -89,7 +96,7 @@ std::vector<Batch> TextProblem::test_batches(int64_t client) const {
 int64_t TextProblem::prefix_bytes() const {
   int64_t tokens = 0;
   for (const ClientExamples& client : partition_.clients)
-    for (const auto* rows : {&client.train, &client.test})
+    for (const auto* rows : {&client.train, &client.validation, &client.test})
       for (int64_t row : *rows) tokens += dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
   return tokens * model_->prefix_bytes_per_token();
 }

@@ -13,13 +13,13 @@ class TextProblem final : public Problem {
   double scale(int64_t rank) const override { return options_.lora_alpha / double(rank); }
   Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round, int64_t step,
                        int64_t slot) const override;
-  std::vector<Batch> test_batches(int64_t client) const override;
+  std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const override;
   int64_t train_examples(int64_t client) const override { return int64_t(training_rows(client).size()); }
   double work(int64_t client) const override;
   const std::vector<std::string>& class_names() const override { return dataset_.class_names; }
   const Partition& partition() const override { return partition_; }
   std::vector<int64_t> class_counts(std::span<const int64_t> rows) const override {
-    return pf2lora::class_counts(rows, dataset_.labels, int64_t(dataset_.class_names.size()));
+    return pf2lora::class_counts(rows, partition_.labels, int64_t(dataset_.class_names.size()));
   }
   int64_t prefix_bytes() const override;
   double target_norm(int64_t) const override { return 0; }

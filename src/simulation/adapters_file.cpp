@@ -7,16 +7,20 @@
 
 #include "io/atomic_file.h"
 #include "io/hdf5_file.h"
+#include "io/results.h"
 
 namespace pf2lora {
 namespace {
 
+const std::array<std::string, 3> kCombinationNames = {"adds", "replaces", "gated"};
+
 // Attributes of each pair's group: the factor of the product, and how it acts beside the frozen matrix.
-void describe_pairs(Hdf5File& file, const std::string& group, const Level& level) {
+void describe_pairs(Hdf5File& file, const std::string& group, const Level& level,
+                    Combination combination = Combination::adds) {
   if (level.rank() == 0) return;
   for (const Site& site : level.sites()) {
     file.set_attribute(group + "/" + site.name, "scale", level.scale());
-    file.set_attribute(group + "/" + site.name, "combines", std::string("adds"));
+    file.set_attribute(group + "/" + site.name, "combines", kCombinationNames[size_t(combination)]);
   }
 }
 
@@ -32,14 +36,23 @@ void write_slices(Hdf5File& file, const std::string& group, const Level& level, 
   describe_pairs(file, group, level);
 }
 
+void write_base_delta(Hdf5File& file, const Level& level, const std::vector<torch::Tensor>& updates) {
+  for (size_t site = 0; site < updates.size(); ++site) {
+    const auto values = updates[site].to(torch::kFloat64).contiguous();
+    file.write<double>("common/" + level.sites()[site].name + "/base_delta",
+                       {values.data_ptr<double>(), size_t(values.numel())},
+                       {level.sites()[site].rows, level.sites()[site].columns});
+  }
+}
+
 template <class T>
-void create_client_slices(Hdf5File& file, const Level& level, int64_t clients) {
+void create_client_slices(Hdf5File& file, const Level& level, Combination combination, int64_t clients) {
   for (const Slice& slice : level.layout().slices()) {
     Shape shape = {clients};
     shape.insert(shape.end(), slice.shape.begin(), slice.shape.end());
     file.create_rows<T>("client/" + slice.name, shape);
   }
-  describe_pairs(file, "client", level);
+  describe_pairs(file, "client", level, combination);
 }
 
 template <class T>
@@ -65,14 +78,15 @@ void write_adapters(const Communicator& comm, const RunState& state, const Algor
     if (!comm.is_root()) return;
     file.emplace(Hdf5File::create(partial_path(path)));
     file->set_attribute("/", "format", std::string("pf2lora-adapters"));
-    file->set_attribute("/", "format_version", int64_t{1});
+    file->set_attribute("/", "format_version", kResultsFormatVersion);
     file->set_attribute("/", "round", state.round);
     write_slices(*file, "common", *common.level, common.rows[0]);
+    write_base_delta(*file, *common.level, algorithm.base_delta(start.common));
     if (clients.empty()) return;
     if (wide)
-      create_client_slices<double>(*file, *client.level, state.placement.clients());
+      create_client_slices<double>(*file, *client.level, algorithm.combination(), state.placement.clients());
     else
-      create_client_slices<float>(*file, *client.level, state.placement.clients());
+      create_client_slices<float>(*file, *client.level, algorithm.combination(), state.placement.clients());
   });
   stream_rows(comm, state, clients, [&](int64_t id, const torch::Tensor& row) {
     const ClientGroup group{{id}, state.common.unsqueeze(0), row.unsqueeze(0)};

@@ -1,4 +1,5 @@
-// What clients would deploy, measured on their own test examples.
+// What clients would deploy, measured on their own examples. A group of clients is evaluated in lockstep, as
+// it trains.
 #pragma once
 #include <limits>
 #include <optional>
@@ -9,29 +10,38 @@
 
 namespace pf2lora {
 
-// Of one model on one client's test examples; NaN where there is none.
+// What an evaluation measures.
+struct ScoreShape {
+  std::vector<int64_t> adaptation_steps;  // numbers of local steps on a copy, rising
+  bool validation = false;                // on validation examples too
+  int64_t confusion_classes = 0;          // of confusion matrices; 0: none
+};
+ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const Problem& problem);
+
+// Of one model on one client's examples; NaN where there is none.
 struct Score {
   double correct = std::numeric_limits<double>::quiet_NaN();  // examples
   double loss =
       std::numeric_limits<double>::quiet_NaN();  // summed over examples, nats; f_k in the matrix problem
+  std::vector<double> confusion;                 // [classes, classes] examples by class and prediction
+};
+
+struct SplitScores {
+  Score common, personal;
+  std::vector<Score> adapted;  // one for each number of adaptation steps
 };
 
 struct ClientScores {
   int64_t client = 0;
-  Score common, personal;
-  std::vector<Score> adapted;  // after each of the given numbers of local steps on a copy
+  SplitScores test, validation;
 
   // As numbers, for the way to rank 0, and back.
   std::vector<double> pack() const;
-  static ClientScores unpack(std::span<const double> numbers);
+  static ClientScores unpack(std::span<const double> numbers, const ScoreShape& shape);
 };
 
-// The numbers of local steps that --adaptation-steps means for this method.
-std::vector<int64_t> adaptation_steps(const Options& options, const Algorithm& algorithm);
-
-// Scores one client after round `round`, with the common row [common layout]. Throws NumericalError.
-ClientScores evaluate(const Algorithm& algorithm, const Problem& problem, const ClientStore& store,
-                      int64_t client, const torch::Tensor& common,
-                      const std::vector<int64_t>& adaptation_steps, int64_t round);
+// Scores the clients of a group, with their rows after round `round`. Throws NumericalError.
+std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& problem, ClientGroup group,
+                                   const ScoreShape& shape, int64_t round);
 
 }  // namespace pf2lora

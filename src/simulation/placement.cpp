@@ -22,7 +22,7 @@ Placement::Placement(int64_t clients, int ranks)
   for (int64_t client = 0; client < clients; ++client) owners_[size_t(client)] = int(client % ranks);
 }
 
-std::vector<Move> Placement::place(std::vector<Group>& groups) {
+std::vector<Move> Placement::place(std::vector<Group>& groups, Use use) {
   std::vector<size_t> order(groups.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
@@ -48,7 +48,7 @@ std::vector<Move> Placement::place(std::vector<Group>& groups) {
       if (has_row(client) && owner(client) != group.rank)
         moves.push_back({client, owner(client), group.rank});
       owners_[size_t(client)] = group.rank;
-      set_has_row(client);
+      if (use == Use::trains) set_has_row(client);
     }
   return moves;
 }

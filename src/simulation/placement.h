@@ -35,8 +35,10 @@ class Placement {
   void set_has_row(int64_t client) { trained_[size_t(client)] = 1; }
 
   // Gives every group a rank, longest first to the rank with the least work; among equals to the one that
-  // holds most of its clients. Returns the rows that have to move, and makes the new ranks their owners.
-  std::vector<Move> place(std::vector<Group>& groups);
+  // holds most of its clients. Returns the rows that have to move, and makes the new ranks their owners; a
+  // group that trains has rows from then on.
+  enum class Use { trains, reads };
+  std::vector<Move> place(std::vector<Group>& groups, Use use);
 
  private:
   int ranks_;

@@ -35,7 +35,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
                                                   std::min(options.clients_per_round, trainable_clients));
   plan.clients_per_round = int64_t(cohort.size());
   auto groups = make_groups(cohort, options.lockstep, [&](int64_t client) { return problem.work(client); });
-  Placement(state.placement).place(groups);
+  Placement(state.placement).place(groups, Placement::Use::trains);
   plan.groups_by_rank.assign(size_t(comm.size()), 0);
   plan.work_by_rank.assign(size_t(comm.size()), 0);
   for (const Group& group : groups) {
@@ -46,10 +46,11 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   plan.frozen_parameters = problem.model().frozen_parameters();
   plan.common_parameters = algorithm.common_level(first).level->size();
   plan.client_parameters = algorithm.client_level(first).level->size();
-  const int64_t sent = algorithm.sent_layout().size();
-  plan.bytes_down = algorithm.common_layout().size() * element;
-  plan.bytes_up = sent == 0 ? 0 : plan.bytes_down;
-  plan.bytes_all_reduce = sent == 0 ? 0 : (2 * sent + 1) * int64_t(sizeof(int64_t));
+  const ClientCost cost = algorithm.cost(first, 0, plan.first_round);
+  plan.bytes_up = cost.sent * element;
+  plan.bytes_down = cost.received * element;
+  const int64_t summed = algorithm.sum_size(plan.first_round);
+  plan.bytes_all_reduce = summed == 0 ? 0 : (2 * summed + 1) * int64_t(sizeof(int64_t));
 
   const int64_t row = algorithm.client_layout().size() * element;
   const int64_t most = (options.clients + comm.size() - 1) / comm.size();
@@ -66,7 +67,10 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
     plan.validation_examples.push_back(int64_t(client.validation.size()));
     plan.test_examples.push_back(int64_t(client.test.size()));
   }
-  if (problem.class_names().empty()) {  // the matrix problem has no examples
+  const auto classes = int64_t(problem.class_names().size());
+  if (classes > 0) {
+    plan.figures = partition_figures(problem.partition(), classes);
+  } else {  // the matrix problem has no examples
     plan.train_examples.clear();
     plan.validation_examples.clear();
     plan.test_examples.clear();

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/partition_figures.h"
+
 namespace pf2lora {
 
 struct MemoryItem {
@@ -37,6 +39,7 @@ struct RunPlan {
   int64_t bytes_all_reduce = 0;         // of a rank's buffer in a round
   std::vector<MemoryItem> memory;       // of the rank that needs most
   std::vector<int64_t> train_examples, validation_examples, test_examples;  // by client
+  PartitionFigures figures;                                                 // empty in the matrix problem
 };
 
 // How far one rank's share of a round is.

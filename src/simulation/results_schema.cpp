@@ -1,8 +1,34 @@
 #include "simulation/results_schema.h"
 
 #include "simulation/phases.h"
+#include "simulation/run_history.h"
 
 namespace pf2lora {
+
+namespace {
+
+// What evaluations measure on one split: of the common model, of the clients', and of adapted copies.
+void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::string& prefix,
+                const std::string& split) {
+  using enum VariableType;
+  const auto add = [&](const std::string& name, const std::string& model, std::vector<std::string> axes) {
+    schema.variables.push_back({prefix + name + "_loss", axes, f64, "nat",
+                                "loss of " + model + ", summed over " + split + " examples"});
+    if (shape.classes.empty()) return;
+    schema.variables.push_back(
+        {prefix + name + "_correct", axes, f64, "", split + " examples that " + model + " gets right"});
+    if (shape.scores.confusion_classes == 0) return;
+    axes.insert(axes.end(), {"class", "predicted_class"});
+    schema.variables.push_back({prefix + name + "_confusion", axes, f64, "",
+                                split + " examples by class and by what " + model + " says"});
+  };
+  add("common", "the common model", {"evaluation", "client"});
+  add("personal", "the client's model", {"evaluation", "client"});
+  if (!shape.scores.adaptation_steps.empty())
+    add("adapted", "the adapted copy", {"evaluation", "adaptation_step", "client"});
+}
+
+}  // namespace
 
 ResultsSchema results_schema(const ResultsShape& shape) {
   using enum VariableType;
@@ -19,8 +45,11 @@ ResultsSchema results_schema(const ResultsShape& shape) {
        .description = "round after which spectra were measured"},
       {.name = "client", .size = shape.clients},
       {.name = "process", .size = shape.processes, .description = "MPI rank", .may_grow = true},
+      {.name = "segment",
+       .size = shape.segments,
+       .description = "start of the program that went on with the run"},
       {.name = "phase", .size = int64_t(kPhaseNames.size()), .coordinates = kPhaseNames},
-      {.name = "site", .size = spectra.sites, .description = "adapted matrix"},
+      {.name = "site", .size = int64_t(spectra.sites.size()), .description = "adapted matrix"},
       {.name = "common_index", .size = spectra.common},
       {.name = "client_index", .size = spectra.client},
       {.name = "total_index", .size = spectra.total}};
@@ -34,20 +63,14 @@ ResultsSchema results_schema(const ResultsShape& shape) {
       {"gradient_evaluations", {"round", "client"}, i64, "", "gradients and tangents computed"},
       {"bytes_up", {"round", "client"}, i64, "byte", "sent by the client"},
       {"bytes_down", {"round", "client"}, i64, "byte", "received by the client"},
-      {"client_rank", {"round", "client"}, i64, "", "rank of the adapter in use, both levels together"},
+      {"client_rank",
+       {"round", "client"},
+       i64,
+       "",
+       "rank of the adapter in use, both levels together; 0: took no part"},
       {"phase_seconds", {"round", "phase", "process"}, f64, "s", "wall time by phase"},
       {"parameters_trained", {"client"}, i64, "", "numbers that the client's local steps change"},
       {"parameters_stored", {"client"}, i64, "", "numbers that stay with the client, moments included"},
-      {"common_loss",
-       {"evaluation", "client"},
-       f64,
-       "nat",
-       "loss of the common model, summed over test examples"},
-      {"personal_loss",
-       {"evaluation", "client"},
-       f64,
-       "nat",
-       "loss of the client's model, summed over test examples"},
       {"common_singular_values", {"spectrum", "site", "common_index"}, f64, "", "of s B A"},
       {"client_singular_values", {"spectrum", "client", "site", "client_index"}, f64, "", "of s' D_k C_k"},
       {"total_singular_values",
@@ -67,19 +90,10 @@ ResultsSchema results_schema(const ResultsShape& shape) {
       {"site_rows", {"site"}, i64, "", "outputs"},
       {"site_columns", {"site"}, i64, "", "inputs"}};
   const auto add = [&](Variable variable) { schema.variables.push_back(std::move(variable)); };
+  for (Variable& variable : history_variables()) add(std::move(variable));
   if (text) {
     schema.dimensions.push_back({.name = "class", .size = int64_t(shape.classes.size())});
     add({"class_name", {"class"}, string, "", "name of the class"});
-    add({"common_correct",
-         {"evaluation", "client"},
-         f64,
-         "",
-         "test examples that the common model gets right"});
-    add({"personal_correct",
-         {"evaluation", "client"},
-         f64,
-         "",
-         "test examples that the client's model gets right"});
     for (const auto& [split, rows] : {std::pair<std::string, int64_t>{"train", shape.train_rows},
                                       {"validation", shape.validation_rows},
                                       {"test", shape.test_rows}}) {
@@ -93,8 +107,15 @@ ResultsSchema results_schema(const ResultsShape& shape) {
            "where each client's rows begin in " + split + "_index"});
     }
     schema.dimensions.push_back({.name = "client_bound", .size = shape.clients + 1});
-    add({"train_class_counts", {"client", "class"}, i64, "", "training examples by class"});
-    add({"test_class_counts", {"client", "class"}, i64, "", "test examples by class"});
+    add({"train_class_counts",
+         {"client", "class"},
+         i64,
+         "",
+         "training examples by class as the client reads it"});
+    add({"test_class_counts", {"client", "class"}, i64, "", "test examples by class as the client reads it"});
+    if (shape.permuted_labels)
+      add({"label_map", {"client", "class"}, i64, "", "as which class the client reads each"});
+    if (shape.named_clients) add({"client_name", {"client"}, string, "", "what the data call the client"});
   } else {
     add({"relative_error",
          {"evaluation", "client"},
@@ -102,15 +123,15 @@ ResultsSchema results_schema(const ResultsShape& shape) {
          "",
          "||W_k - W*_k||_F / ||W*_k||_F of the client's matrix"});
   }
-  if (!shape.adaptation_steps.empty()) {
+  if (!shape.scores.adaptation_steps.empty())
     schema.dimensions.push_back({.name = "adaptation_step",
-                                 .size = int64_t(shape.adaptation_steps.size()),
-                                 .coordinates = shape.adaptation_steps,
+                                 .size = int64_t(shape.scores.adaptation_steps.size()),
+                                 .coordinates = shape.scores.adaptation_steps,
                                  .description = "local steps on a copy"});
-    const std::vector<std::string> axes = {"evaluation", "adaptation_step", "client"};
-    if (text) add({"adapted_correct", axes, f64, "", "test examples that the adapted copy gets right"});
-    add({"adapted_loss", axes, f64, "nat", "loss of the adapted copy, summed over test examples"});
-  }
+  if (shape.scores.confusion_classes > 0)
+    schema.dimensions.push_back({.name = "predicted_class", .size = shape.scores.confusion_classes});
+  add_scores(schema, shape, "", "test");
+  if (shape.scores.validation) add_scores(schema, shape, "validation_", "validation");
   return schema;
 }
 

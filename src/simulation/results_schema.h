@@ -1,15 +1,17 @@
 // The variables of results.h5 (analysis/FORMAT.md is their description for readers).
 #pragma once
 #include "io/results.h"
+#include "simulation/evaluation.h"
 #include "simulation/spectra_table.h"
 
 namespace pf2lora {
 
 struct ResultsShape {
-  int64_t clients = 0, processes = 0;
-  std::vector<std::string> classes;                            // empty in the matrix problem
+  int64_t clients = 0, processes = 0, segments = 0;
+  std::vector<std::string> classes;  // empty in the matrix problem
+  bool named_clients = false, permuted_labels = false;
   int64_t train_rows = 0, validation_rows = 0, test_rows = 0;  // of all clients together
-  std::vector<int64_t> adaptation_steps;
+  ScoreShape scores;
   SpectraShape spectra;
 };
 ResultsSchema results_schema(const ResultsShape& shape);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace pf2lora {
 namespace {
@@ -18,22 +19,19 @@ std::map<std::string, std::string> parse_lines(const std::string& text) {
   for (std::string line; std::getline(stream, line);) {
     const size_t equals = line.find('=');
     if (line.empty() || line[0] == '#' || equals == std::string::npos) continue;
-    const auto trim = [](std::string part) {
-      const size_t begin = part.find_first_not_of(' '), end = part.find_last_not_of(' ');
-      return begin == std::string::npos ? std::string() : part.substr(begin, end - begin + 1);
-    };
-    values[trim(line.substr(0, equals))] = trim(line.substr(equals + 1));
+    const std::string_view text = line;
+    values[std::string(trim(text.substr(0, equals)))] = trim(text.substr(equals + 1));
   }
   return values;
 }
 
-std::string find(const Texts& texts, const std::string& name) {
+}  // namespace
+
+std::string find_text(const Texts& texts, const std::string& name) {
   for (const auto& [key, text] : texts)
     if (key == name) return text;
   return "";
 }
-
-}  // namespace
 
 Texts checkpoint_texts(const std::string& config, const Texts& input_digests) {
   Texts texts = input_digests;
@@ -47,18 +45,21 @@ void check_resumed(const Texts& saved, const Texts& now, const Options& options)
       "threads", "progress", "prefix-cache", "model",   "data"};
   const bool rates_depend_on_rounds = options.schedule != "constant" || options.warmup > 0;
   if (!rates_depend_on_rounds) free.insert("rounds");
-  const auto before = parse_lines(find(saved, kConfig));
-  for (const auto& [name, value] : parse_lines(find(now, kConfig))) {
+  const auto before = parse_lines(find_text(saved, kConfig));
+  std::vector<std::string> changes;
+  for (const auto& [name, value] : parse_lines(find_text(now, kConfig))) {
     const auto found = before.find(name);
-    const std::string was = found == before.end() ? "not there" : found->second;
-    if (was == value || free.contains(name)) continue;
-    throw OptionError(
-        "--resume: --" + name + " is '" + value + "', but '" + was +
-        "' in the run that wrote the checkpoint; give the same value, or start anew with another --output");
+    const std::string was = found == before.end() ? "not there" : "'" + found->second + "'";
+    if (was != "'" + value + "'" && !free.contains(name))
+      changes.push_back("--" + name + " is '" + value + "' (was " + was + ")");
   }
+  if (!changes.empty())
+    throw OptionError("--resume: " + join(changes, ", ") +
+                      ", which may not change while a run goes on; leave it out, or start anew with another "
+                      "--output");
   for (const auto& [name, digest] : now)
-    if (name != kConfig && find(saved, name) != digest)
-      throw InputError("--resume: " + name + " is " + digest + ", but " + find(saved, name) +
+    if (name != kConfig && find_text(saved, name) != digest)
+      throw InputError("--resume: " + name + " is " + digest + ", but " + find_text(saved, name) +
                        " in the run that wrote the checkpoint; give it the same data and model");
 }
 

@@ -10,8 +10,11 @@ namespace pf2lora {
 // The facts that a checkpoint carries: the ini text of its run and the digests of its inputs.
 Texts checkpoint_texts(const std::string& config, const Texts& input_digests);
 
-// Throws OptionError naming the first option that differs and may not (those that say where, how long and how
-// fast may), or InputError where data or model are others.
+// One of a checkpoint's texts; "" where it has none of that name.
+std::string find_text(const Texts& texts, const std::string& name);
+
+// Throws OptionError naming all options that differ and may not (those that say where, how long and how fast
+// may), or InputError where data or model are others.
 void check_resumed(const Texts& saved, const Texts& now, const Options& options);
 
 // Throws OptionError where the checkpoint is beyond --rounds.

@@ -5,7 +5,6 @@
 #include <map>
 #include <numeric>
 
-#include "core/clock.h"
 #include "core/statistics.h"
 #include "io/atomic_file.h"
 #include "simulation/phases.h"
@@ -22,21 +21,22 @@ ResultsShape results_shape(const RunFacts& facts, const Problem& problem, int64_
   };
   return {.clients = facts.options.clients,
           .processes = processes,
+          .segments = int64_t(facts.history.size()),
           .classes = problem.class_names(),
+          .named_clients = !problem.partition().client_names.empty(),
+          .permuted_labels = !problem.partition().label_maps.empty(),
           .train_rows = sum(facts.plan.train_examples),
           .validation_rows = sum(facts.plan.validation_examples),
           .test_rows = sum(facts.plan.test_examples),
-          .adaptation_steps = facts.adaptation_steps,
+          .scores = facts.scores,
           .spectra = facts.spectra};
 }
 
+// Of the first start, but for what was read, which is the same at every start.
 std::vector<Attribute> root_attributes(const RunFacts& facts) {
-  std::vector<Attribute> attributes = facts.provenance;
+  std::vector<Attribute> attributes = facts.history.front().start;
   for (const auto& [name, value] : facts.inputs) attributes.push_back({name, value});
   attributes.push_back({"algorithm", facts.options.algorithm});
-  attributes.push_back({"hosts", facts.hosts});
-  attributes.push_back({"ranks", facts.plan.ranks});
-  attributes.push_back({"threads", facts.options.threads});
   return attributes;
 }
 
@@ -70,7 +70,7 @@ RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const
                                                  : 0)),
       recorder_(directory.path(), results_schema(results_shape(facts_, problem, processes_)),
                 root_attributes(facts_), option_attributes(facts_)),
-      sites_(problem.model().sites()),
+      sites_(facts_.spectra.sites),
       text_(!problem.class_names().empty()),
       last_round_(resumed_round),
       phase_seconds_(kPhaseNames.size()) {
@@ -131,31 +131,44 @@ void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm)
   }
   recorder_.put("train_class_counts", std::span<const int64_t>(train_counts));
   recorder_.put("test_class_counts", std::span<const int64_t>(test_counts));
+
+  const Partition& partition = problem.partition();
+  std::vector<int64_t> label_map;  // [client, class]
+  for (const auto& own : partition.label_maps) label_map.insert(label_map.end(), own.begin(), own.end());
+  if (!label_map.empty()) recorder_.put("label_map", std::span<const int64_t>(label_map));
+  if (!partition.client_names.empty())
+    recorder_.put("client_name", std::span<const std::string>(partition.client_names));
 }
 
 void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double>>& records) {
   scores_.clear();
-  for (const auto& record : records) scores_.push_back(ClientScores::unpack(record));
+  for (const auto& record : records) scores_.push_back(ClientScores::unpack(record, facts_.scores));
   sort_by_client(scores_);
   evaluated_round_ = round;
 
   std::map<std::string, std::vector<double>> columns;
-  for (const ClientScores& scores : scores_) {
-    columns["common_loss"].push_back(scores.common.loss);
-    columns["personal_loss"].push_back(scores.personal.loss);
-    if (text_) {
-      columns["common_correct"].push_back(scores.common.correct);
-      columns["personal_correct"].push_back(scores.personal.correct);
-    } else {
-      const double norm = target_norms_[size_t(scores.client)];
-      columns["relative_error"].push_back(std::sqrt(2 * scores.personal.loss) / norm);
-    }
-  }
-  for (size_t step = 0; step < facts_.adaptation_steps.size(); ++step)
+  const auto add = [&](const std::string& name, const Score& score) {
+    columns[name + "_loss"].push_back(score.loss);
+    if (!text_) return;
+    columns[name + "_correct"].push_back(score.correct);
+    if (facts_.scores.confusion_classes == 0) return;
+    auto& matrix = columns[name + "_confusion"];
+    matrix.insert(matrix.end(), score.confusion.begin(), score.confusion.end());
+  };
+  const auto add_split = [&](const std::string& prefix, SplitScores ClientScores::*split) {
     for (const ClientScores& scores : scores_) {
-      columns["adapted_loss"].push_back(scores.adapted[step].loss);
-      if (text_) columns["adapted_correct"].push_back(scores.adapted[step].correct);
+      add(prefix + "common", (scores.*split).common);
+      add(prefix + "personal", (scores.*split).personal);
     }
+    for (size_t step = 0; step < facts_.scores.adaptation_steps.size(); ++step)
+      for (const ClientScores& scores : scores_) add(prefix + "adapted", (scores.*split).adapted[step]);
+  };
+  add_split("", &ClientScores::test);
+  if (facts_.scores.validation) add_split("validation_", &ClientScores::validation);
+  if (!text_)
+    for (const ClientScores& scores : scores_)
+      columns["relative_error"].push_back(std::sqrt(2 * scores.test.personal.loss) /
+                                          target_norms_[size_t(scores.client)]);
   std::vector<RecordValue> values;
   for (const auto& [name, column] : columns) values.push_back({name, std::span<const double>(column)});
   recorder_.append("evaluation", round, values);
@@ -187,14 +200,15 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
                                const std::vector<std::vector<double>>& seconds) {
   const auto clients = size_t(facts_.options.clients);
   std::vector<double> loss(clients, kNan), part(clients, 0.0), gradients(clients, 0.0), up(clients, 0.0),
-      down(clients, 0.0), rank(clients, double(facts_.spectra.total));
+      down(clients, 0.0), rank(clients, 0.0);
   for (const auto& record : trained) {
     const auto client = size_t(record[0]);
     loss[client] = record[1];
     part[client] = 1;
     gradients[client] = record[2];
-    up[client] = double(facts_.plan.bytes_up);
-    down[client] = double(facts_.plan.bytes_down);
+    up[client] = record[3];
+    down[client] = record[4];
+    rank[client] = record[5];
   }
   std::vector<double> by_phase;  // [phase, process]
   for (size_t phase = 0; phase < kPhaseNames.size(); ++phase) {
@@ -221,26 +235,31 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
     const double value = spread(values).mean;
     return std::isnan(value) ? std::nullopt : std::optional(value);
   };
-  const RunSummary scores = summary(0);
-  report.common_accuracy = mean(scores.common_accuracy);
-  report.personal_accuracy = mean(scores.personal_accuracy);
-  if (!scores.adapted.empty()) report.adapted_accuracy = mean(scores.adapted.back().accuracy);
+  const RunSummary now = scores();
+  report.common_accuracy = mean(now.common_accuracy);
+  report.personal_accuracy = mean(now.personal_accuracy);
+  if (!now.adapted.empty()) report.adapted_accuracy = mean(now.adapted.back().accuracy);
   std::vector<double> common_loss, personal_loss;
   for (const ClientScores& client : scores_) {
     const double count = text_ ? test_examples_[size_t(client.client)] : 1;
-    common_loss.push_back(client.common.loss / count);
-    personal_loss.push_back(client.personal.loss / count);
+    common_loss.push_back(client.test.common.loss / count);
+    personal_loss.push_back(client.test.personal.loss / count);
   }
   report.common_loss = mean(common_loss);
   report.personal_loss = mean(personal_loss);
-  report.bytes_up = int64_t(trained.size()) * facts_.plan.bytes_up;
-  report.bytes_down = int64_t(trained.size()) * facts_.plan.bytes_down;
+  report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
+  report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
   return report;
 }
 
-void RunRecorder::finish() {
-  recorder_.set_attribute("end_utc", utc_now());
+void RunRecorder::join(const RunHistory& history) {
+  put_history(recorder_, history);
   recorder_.join();
+}
+
+void RunRecorder::finish(const RunHistory& history) {
+  if (!history.back().end_utc.empty()) recorder_.set_attribute("end_utc", history.back().end_utc);
+  join(history);
   recorder_.remove_segments();
 }
 

@@ -4,6 +4,7 @@
 #include "io/results.h"
 #include "simulation/evaluation.h"
 #include "simulation/report.h"
+#include "simulation/run_history.h"
 #include "simulation/run_state.h"
 #include "simulation/spectra_table.h"
 
@@ -12,13 +13,12 @@ namespace pf2lora {
 struct RunFacts {
   Options options;
   OptionSet* method_options;
-  std::string config;                 // options.ini
-  std::vector<Attribute> provenance;  // of the program
-  Texts inputs;                       // of data and model
-  std::vector<int64_t> adaptation_steps;
+  std::string config;  // options.ini
+  RunHistory history;  // this call included
+  Texts inputs;        // of data and model
+  ScoreShape scores;
   RunPlan plan;
   SpectraShape spectra;
-  std::vector<std::string> hosts;  // by rank
 };
 
 class RunRecorder {
@@ -30,17 +30,22 @@ class RunRecorder {
   // `records` as packed by ClientScores and ClientSpectra, of all clients in any order.
   void evaluation(int64_t round, const std::vector<std::vector<double>>& records);
   void spectra(int64_t round, const std::vector<std::vector<double>>& records);
-  // `trained`: client, loss, gradient evaluations; `seconds`: by process, by phase.
+  // `trained`: client, loss, gradient evaluations, bytes up, bytes down, rank; `seconds`: by process, by
+  // phase.
   RoundReport round(int64_t round, const std::vector<std::vector<double>>& trained,
                     const std::vector<std::vector<double>>& seconds);
 
   void flush(int64_t round) { recorder_.flush(round); }
-  void join() { recorder_.join(); }
+  // Writes results.h5. `history` has as many segments as the facts said.
+  void join(const RunHistory& history);
   // Joins results.h5 of a complete run and removes its segments.
-  void finish();
+  void finish(const RunHistory& history);
+  // `seconds`: of this call.
   RunSummary summary(double seconds) const;
 
  private:
+  // A summary of the last evaluation alone.
+  RunSummary scores() const;
   void put_static(const Problem& problem, const Algorithm& algorithm);
 
   const OutputDirectory& directory_;

@@ -18,31 +18,34 @@ void add_ranks(RankScores& scores, std::span<const double> values) {
 
 }  // namespace
 
-RunSummary RunRecorder::summary(double seconds) const {
+RunSummary RunRecorder::scores() const {
   RunSummary summary;
-  summary.algorithm = facts_.options.algorithm;
-  summary.rounds = facts_.options.rounds;
-  summary.rounds_done = last_round_;
-  summary.evaluated_round = evaluated_round_;
-  summary.seconds = seconds;
-
   const auto accuracy = [&](const ClientScores& client, const Score& score) {
     return score.correct / test_examples_[size_t(client.client)];
   };
   if (text_) {
     summary.majority_accuracy = majority_accuracy_;
     for (const ClientScores& client : scores_) {
-      summary.common_accuracy.push_back(accuracy(client, client.common));
-      summary.personal_accuracy.push_back(accuracy(client, client.personal));
+      summary.common_accuracy.push_back(accuracy(client, client.test.common));
+      summary.personal_accuracy.push_back(accuracy(client, client.test.personal));
     }
-    for (size_t step = 0; step < facts_.adaptation_steps.size() && !scores_.empty(); ++step) {
-      AdaptedScores adapted{facts_.adaptation_steps[step], {}};
+    for (size_t step = 0; step < facts_.scores.adaptation_steps.size() && !scores_.empty(); ++step) {
+      AdaptedScores adapted{facts_.scores.adaptation_steps[step], {}};
       for (const ClientScores& client : scores_)
-        adapted.accuracy.push_back(accuracy(client, client.adapted[step]));
+        adapted.accuracy.push_back(accuracy(client, client.test.adapted[step]));
       summary.adapted.push_back(adapted);
     }
   }
-  if (seconds == 0) return summary;  // only the scores were asked for
+  return summary;
+}
+
+RunSummary RunRecorder::summary(double seconds) const {
+  RunSummary summary = scores();
+  summary.algorithm = facts_.options.algorithm;
+  summary.rounds = facts_.options.rounds;
+  summary.rounds_done = last_round_;
+  summary.evaluated_round = evaluated_round_;
+  summary.seconds = seconds;
 
   const SpectraShape& shape = facts_.spectra;
   std::map<std::pair<std::string, std::string>, RankScores> ranks;  // by target and part
@@ -65,8 +68,8 @@ RunSummary RunRecorder::summary(double seconds) const {
     for (const ClientScores& client : scores_) {
       const double norm = target_norms_[size_t(client.client)];
       MatrixScores scores{.client = client.client};
-      scores.relative_error = std::sqrt(2 * client.personal.loss) / norm;
-      scores.common_error = std::sqrt(2 * client.common.loss) / norm;
+      scores.relative_error = std::sqrt(2 * client.test.personal.loss) / norm;
+      scores.common_error = std::sqrt(2 * client.test.common.loss) / norm;
       if (!spectra_.empty()) {
         const auto& values = spectra_[size_t(client.client)].total;
         scores.numerical_rank_1e2 = double(numerical_rank(values, 1e-2));

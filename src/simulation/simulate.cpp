@@ -3,17 +3,22 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "algorithm/registry.h"
 #include "algorithm/row_optimizer.h"
+#include "core/clock.h"
 #include "core/stop_signal.h"
 #include "data/sampler.h"
 #include "io/output_directory.h"
 #include "simulation/adapters_file.h"
 #include "simulation/evaluation.h"
+#include "simulation/loss_watch.h"
 #include "simulation/phases.h"
 #include "simulation/plan.h"
 #include "simulation/resume_check.h"
+#include "simulation/round_pace.h"
+#include "simulation/run_history.h"
 #include "simulation/run_recorder.h"
 #include "simulation/run_state.h"
 #include "simulation/schedule.h"
@@ -21,6 +26,8 @@
 
 namespace pf2lora {
 namespace {
+
+constexpr const char* kHistory = "history";  // a text of checkpoints
 
 // Brings every rank's records to rank 0; empty on the others.
 std::vector<std::vector<double>> gather_records(const Communicator& comm,
@@ -52,17 +59,16 @@ class Simulation {
     phases_.start();
     for (int64_t round = state_->round + 1; round <= options_.rounds; ++round) {
       const Stopwatch round_watch;
-      std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep,
-                                              [&](int64_t client) { return problem_->work(client); });
-      exchange(comm_, *state_, state_->placement.place(groups), algorithm_->client_layout().size(),
-               problem_->model().options());
+      std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep, work_);
+      exchange(comm_, *state_, state_->placement.place(groups, Placement::Use::trains),
+               algorithm_->client_layout().size(), problem_->model().options());
       phases_.passed(Phase::move);
 
-      ExactSum sum(size_t(algorithm_->sent_layout().size()));
+      ExactSum sum(size_t(algorithm_->sum_size(round)));
       comm_.together([&] { train(groups, round, sum); });
       phases_.passed(Phase::train);
       comm_.all_reduce(sum);
-      comm_.together([&] { algorithm_->aggregate(state_->common, sum); });
+      comm_.together([&] { algorithm_->aggregate(state_->common, round, sum); });
       state_->round = round;
       phases_.passed(Phase::all_reduce);
 
@@ -76,9 +82,10 @@ class Simulation {
       const bool last = round == options_.rounds;
       const bool stop =
           comm_.agree(!last && (stop_requested() || clock.next_round_would_pass(since_start_.seconds())));
-      if (schedule_.saves(round) || stop || last) save(last);
+      const std::string ending = last ? "done" : stop ? reason_to_stop(clock) : "";
+      if (schedule_.saves(round) || !ending.empty()) save(ending);
       phases_.passed(Phase::write);
-      if (stop) return stopped(clock);
+      if (stop) return stopped(ending);
     }
     finish();
     return {};
@@ -94,11 +101,16 @@ class Simulation {
   void evaluate_clients(int64_t round);
   void measure_spectra(int64_t round);
   void record_round(int64_t round, const Stopwatch& watch);
-  void save(bool last);
+  // `ending`: what ends this call after this round, or "".
+  void save(const std::string& ending);
 
   // ---- the end ------------------------------------------------------------------------------------------
+  std::string reason_to_stop(const TimeLimit& clock) const;
   void finish();
-  RunOutcome stopped(const TimeLimit& clock);
+  RunOutcome stopped(const std::string& reason);
+
+  void begin_segment(const RunPlan& plan);
+  void end_segment(const std::string& reason);
 
   std::vector<int64_t> my_clients() const {
     std::vector<int64_t> mine;
@@ -118,15 +130,16 @@ class Simulation {
   std::unique_ptr<Problem> problem_;
   std::unique_ptr<Algorithm> algorithm_;
   int64_t trainable_clients_ = 0;
-  std::vector<int64_t> adaptation_steps_;
+  const std::function<double(int64_t)> work_ = [this](int64_t client) { return problem_->work(client); };
+  ScoreShape score_shape_;
   Texts texts_;  // of checkpoints
+  RunHistory history_;
   std::optional<RunState> state_;
   std::optional<OutputDirectory> directory_;  // on rank 0
   std::optional<RunRecorder> recorder_;       // on rank 0
-  std::vector<std::vector<double>>
-      trained_;               // of this rank in this round: client, loss, gradient evaluations
-  double round_seconds_ = 0;  // of all rounds of this call
-  int64_t rounds_here_ = 0;
+  std::vector<std::vector<double>> trained_;  // of this rank in this round, as RunRecorder::round takes them
+  RoundPace pace_;
+  std::optional<LossWatch> loss_watch_;  // on rank 0
 };
 
 void Simulation::prepare() {
@@ -135,7 +148,7 @@ void Simulation::prepare() {
     torch::set_num_threads(int(options_.threads));
     problem_ = make_problem(options_, row.pool);
     algorithm_ = row.make(options_, request_.method_options, *problem_);
-    adaptation_steps_ = adaptation_steps(options_, *algorithm_);
+    score_shape_ = score_shape(options_, *algorithm_, *problem_);
     state_.emplace(*algorithm_, *problem_, options_.clients, comm_.size());
     trainable_clients_ =
         row.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
@@ -147,20 +160,25 @@ void Simulation::prepare() {
   comm_.together([&] {
     if (!comm_.is_root()) return;
     directory_.emplace(options_.output, mode);
-    provenance = problem_->provenance();
+    // Digests of large files take a while, and a dry run of a new run compares them with nothing.
+    if (!options_.dry_run || mode == OutputMode::resume) provenance = problem_->provenance();
   });
   texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
   comm_.together([&] {
     if (directory_ && !options_.dry_run) directory_->create();
   });
   if (mode == OutputMode::resume) {
-    load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5",
-                    [&](const Texts& saved) { check_resumed(saved, texts_, options_); });
+    load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5", [&](const Texts& saved) {
+      check_resumed(saved, texts_, options_);
+      history_ = read_history(find_text(saved, kHistory));
+    });
     comm_.together([&] { check_rounds_left(state_->round, options_); });
   }
   const RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, trainable_clients_, comm_);
   observer_.begin(plan);
+  for (const std::string& note : request_.notes) observer_.note(note);
   for (const std::string& note : problem_->partition().notes) observer_.note(note);
+  begin_segment(plan);
   if (options_.dry_run) return;
   if (directory_ && !directory_->locked())
     observer_.note("the file system of " + options_.output +
@@ -168,11 +186,11 @@ void Simulation::prepare() {
   comm_.together([&] {
     if (!comm_.is_root()) return;
     const ClientGroup first = state_->clients.group({0}, state_->common);
-    recorder_.emplace(
-        *directory_,
-        RunFacts{options_, request_.method_options, request_.config, request_.provenance, provenance,
-                 adaptation_steps_, plan, spectra_shape(*algorithm_, first), comm_.hosts()},
-        *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
+    recorder_.emplace(*directory_,
+                      RunFacts{options_, request_.method_options, request_.config, history_, provenance,
+                               score_shape_, plan, spectra_shape(*algorithm_, first)},
+                      *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
+    loss_watch_.emplace(int64_t(problem_->class_names().size()));
   });
 }
 
@@ -192,22 +210,34 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
         algorithm_->local_steps(rows, {Purpose::batch, round, 0, options_.local_steps});
     check_finite(rows.common, group.clients, "common parameters", round, options_.local_steps - 1);
     check_finite(rows.own, group.clients, "own parameters", round, options_.local_steps - 1);
-    algorithm_->contribute(rows, sum);
+    algorithm_->contribute(rows, round, sum);
     state_->clients.keep(rows);
-    for (size_t g = 0; g < group.clients.size(); ++g)
-      trained_.push_back({double(group.clients[g]), report.loss[g], double(report.gradient_evaluations)});
+    const double element = double(rows.common.element_size());
+    for (size_t g = 0; g < group.clients.size(); ++g) {
+      const ClientCost cost = algorithm_->cost(rows, g, round);
+      trained_.push_back({double(group.clients[g]), report.loss[g], double(report.gradient_evaluations),
+                          double(cost.sent) * element, double(cost.received) * element, double(cost.rank)});
+    }
     ++progress.done;
     observer_.group_done(progress);
   }
 }
 
 void Simulation::evaluate_clients(int64_t round) {
+  std::vector<int64_t> clients(size_t(options_.clients));
+  std::iota(clients.begin(), clients.end(), 0);
+  std::vector<Group> groups = make_groups(clients, options_.lockstep, work_);
+  exchange(comm_, *state_, state_->placement.place(groups, Placement::Use::reads),
+           algorithm_->client_layout().size(), problem_->model().options());
   std::vector<std::vector<double>> mine;
   comm_.together([&] {
-    for (int64_t client : my_clients())
-      mine.push_back(
-          evaluate(*algorithm_, *problem_, state_->clients, client, state_->common, adaptation_steps_, round)
-              .pack());
+    for (const Group& group : groups) {
+      if (group.rank != comm_.rank()) continue;
+      ClientGroup rows = state_->clients.group(group.clients, state_->common);
+      for (const ClientScores& scores :
+           evaluate(*algorithm_, *problem_, std::move(rows), score_shape_, round))
+        mine.push_back(scores.pack());
+    }
   });
   const auto all = gather_records(comm_, mine);
   comm_.together([&] {
@@ -233,40 +263,68 @@ void Simulation::record_round(int64_t round, const Stopwatch& watch) {
   const auto trained = gather_records(comm_, trained_);
   comm_.together([&] {
     if (!recorder_) return;
-    round_seconds_ += watch.seconds();
-    ++rounds_here_;
     RoundReport report = recorder_->round(round, trained, by_process);
     report.seconds = watch.seconds();
-    report.seconds_left = round_seconds_ / double(rounds_here_) * double(options_.rounds - round);
+    pace_.round_took(report.seconds);
+    report.seconds_left = pace_.seconds_for(options_.rounds - round);
     observer_.end_round(report);
+    if (const auto warning = loss_watch_->round(round, report.train_loss)) observer_.note(*warning);
   });
 }
 
-void Simulation::save(bool last) {
+void Simulation::save(const std::string& ending) {
+  history_.back().last_round = state_->round;
+  if (!ending.empty()) end_segment(ending);
   comm_.together([&] {
     if (recorder_) recorder_->flush(state_->round);
   });
   // Before the checkpoint that says that all rounds are done.
+  const bool last = state_->round == options_.rounds;
   if (last) write_adapters(comm_, *state_, *algorithm_, options_.output + "/adapters.h5");
   // After the last round too: such a run can be resumed with more --rounds.
-  save_checkpoint(comm_, *state_, options_.output + "/checkpoint.h5", texts_);
+  Texts texts = texts_;
+  texts.emplace_back(kHistory, history_text(history_));
+  save_checkpoint(comm_, *state_, options_.output + "/checkpoint.h5", texts);
+}
+
+void Simulation::begin_segment(const RunPlan& plan) {
+  if (state_->round == options_.rounds && !history_.empty()) return;  // nothing is left to do
+  RunSegment segment{
+      .first_round = state_->round + 1, .last_round = state_->round, .start = request_.provenance};
+  segment.start.push_back({"hosts", comm_.hosts()});
+  segment.start.push_back({"ranks", plan.ranks});
+  segment.start.push_back({"threads", plan.threads});
+  if (!history_.empty())
+    for (const std::string& change : changes_of_bits(history_.back(), segment)) observer_.note(change);
+  history_.push_back(std::move(segment));
+}
+
+void Simulation::end_segment(const std::string& reason) {
+  history_.back().end_utc = utc_now();
+  history_.back().reason = reason;
+}
+
+// A signal may have come to any of the ranks.
+std::string Simulation::reason_to_stop(const TimeLimit& clock) const {
+  for (const std::string& reason : comm_.all_gather(stop_reason()))
+    if (!reason.empty()) return reason;
+  return clock.reason();
 }
 
 void Simulation::finish() {
+  if (options_.rounds == 0) end_segment("done");
   comm_.together([&] {
     if (!recorder_) return;
-    recorder_->finish();
+    recorder_->finish(history_);
     observer_.end(recorder_->summary(since_start_.seconds()));
   });
 }
 
-RunOutcome Simulation::stopped(const TimeLimit& clock) {
+RunOutcome Simulation::stopped(const std::string& reason) {
   comm_.together([&] {
-    if (recorder_) recorder_->join();  // what there is so far, for reading
+    if (recorder_) recorder_->join(history_);  // what there is so far, for reading
   });
-  std::string reason = stop_reason();
-  comm_.broadcast(reason);
-  return {ExitCode::checkpointed, reason.empty() ? clock.reason() : reason};
+  return {ExitCode::checkpointed, reason};
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ void append(std::vector<double>& values, const torch::Tensor& tensor) {
 SpectraShape spectra_shape(const Algorithm& algorithm, const ClientGroup& group) {
   const Level& common = *algorithm.common_level(group).level;
   const Level& client = *algorithm.client_level(group).level;
-  return {int64_t(common.sites().size()), common.rank(), client.rank(), common.rank() + client.rank()};
+  const bool adds = algorithm.combination() == Combination::adds;
+  return {common.sites(), common.rank(), client.rank(), adds ? common.rank() + client.rank() : client.rank()};
 }
 
 std::vector<double> ClientSpectra::pack() const {
@@ -41,8 +42,9 @@ ClientSpectra ClientSpectra::unpack(std::span<const double> numbers, const Spect
   ClientSpectra spectra{.client = int64_t(numbers[0])};
   auto next = numbers.begin() + 1;
   const auto take = [&](std::vector<double>& part, int64_t columns) {
-    part.assign(next, next + shape.sites * columns);
-    next += shape.sites * columns;
+    const auto size = ptrdiff_t(shape.sites.size()) * columns;
+    part.assign(next, next + size);
+    next += size;
   };
   take(spectra.common, shape.common);
   take(spectra.own, shape.client);
@@ -55,13 +57,14 @@ ClientSpectra ClientSpectra::unpack(std::span<const double> numbers, const Spect
 
 ClientSpectra client_spectra(const Algorithm& algorithm, const ClientGroup& group) {
   const LevelRows common = algorithm.common_level(group), client = algorithm.client_level(group);
+  const bool adds = algorithm.combination() == Combination::adds;
   ClientSpectra result{.client = group.clients[0]};
   for (size_t site = 0; site < common.level->sites().size(); ++site) {
     const LowRankPair ba = scaled_pair(common, site), dc = scaled_pair(client, site);
     const PairSpectra spectra = pair_spectra(ba.down, ba.up, dc.down, dc.up);
     append(result.common, spectra.common.contiguous());
     append(result.own, spectra.client.contiguous());
-    append(result.total, spectra.total.contiguous());
+    append(result.total, (adds ? spectra.total : spectra.client).contiguous());
     result.overlap.push_back(spectra.overlap);
     result.norm_ratio.push_back(spectra.norm_ratio);
     result.cosine.push_back(spectra.cosine);

@@ -7,9 +7,10 @@
 
 namespace pf2lora {
 
-// Numbers of axes: common_index, client_index and total_index of results.h5.
+// The adapted sites, and numbers of axes: common_index, client_index and total_index of results.h5.
 struct SpectraShape {
-  int64_t sites = 0, common = 0, client = 0, total = 0;
+  std::vector<Site> sites;
+  int64_t common = 0, client = 0, total = 0;
 };
 SpectraShape spectra_shape(const Algorithm& algorithm, const ClientGroup& group);
 

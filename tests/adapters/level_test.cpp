@@ -21,20 +21,64 @@ std::vector<std::string> names(const ParameterLayout& layout) {
   return names;
 }
 
-TEST(Level, LaysOutPairsSiteBySiteThenTheHead) {
+TEST(Level, LaysOutAllDownsThenAllUpsThenTheHead) {
   const Level level(kSites, 2, 8, {"C", "D"}, kHead);
   EXPECT_EQ(names(level.layout()),
-            (std::vector<std::string>{"first.query/C", "first.query/D", "first.output/C", "first.output/D",
+            (std::vector<std::string>{"first.query/C", "first.output/C", "first.query/D", "first.output/D",
                                       "head/weight", "head/bias"}));
   EXPECT_EQ(level.layout().find("first.query/C").shape, (std::vector<int64_t>{2, 7}));
   EXPECT_EQ(level.layout().find("first.output/D").shape, (std::vector<int64_t>{4, 2}));
   EXPECT_EQ(level.size(), 2 * (7 + 5) + 2 * (9 + 4) + 3 * 6 + 3);
+  const auto expect = [](Block block, int64_t offset, int64_t size) {
+    EXPECT_EQ(block.offset, offset);
+    EXPECT_EQ(block.size, size);
+  };
+  expect(level.down_block(), 0, 2 * (7 + 9));
+  expect(level.up_block(), 32, 2 * (5 + 4));
+  expect(level.head_block(), 50, 3 * 6 + 3);
+  expect(Level(kSites, 0, 1, {"A", "B"}, kHead).up_block(), 0, 0);
 }
 
 TEST(Level, OfRankZeroHoldsTheHeadAlone) {
   EXPECT_EQ(names(Level(kSites, 0, 1, {"A", "B"}, kHead).layout()),
             (std::vector<std::string>{"head/weight", "head/bias"}));
   EXPECT_EQ(Level(kSites, 0, 1, {"A", "B"}, std::nullopt).size(), 0);
+}
+
+TEST(Level, LaysOutPromptsBetweenPairsAndHead) {
+  const Level prompt(kSites, 2, 1, {"A", "B"}, kHead, PromptShape{4, 6, 0});
+  EXPECT_EQ(names(prompt.layout())[4], "prompt");
+  EXPECT_EQ(names(prompt.layout())[5], "head/weight");
+  EXPECT_EQ(prompt.prompt_block().offset, 50);
+  EXPECT_EQ(prompt.prompt_block().size, 4 * 6);
+  EXPECT_EQ(prompt.head_block().offset, 74);
+
+  const Level prefix({}, 0, 1, {"A", "B"}, std::nullopt, PromptShape{3, 5, 2});
+  EXPECT_EQ(names(prefix.layout()),
+            (std::vector<std::string>{"prefix/0/key", "prefix/0/value", "prefix/1/key", "prefix/1/value"}));
+  const Tensor rows = torch::arange(2 * prefix.size()).view({2, -1});
+  const KeyValuePrefix second = prefix.prefix(rows, 1);
+  EXPECT_TRUE(torch::equal(second.key, rows.narrow(1, 30, 15).view({2, 3, 5})));
+  EXPECT_TRUE(torch::equal(second.value, rows.narrow(1, 45, 15).view({2, 3, 5})));
+
+  const Level none({}, 0, 1, {"A", "B"}, std::nullopt, PromptShape{0, 5, 2});
+  EXPECT_EQ(none.size(), 0);
+  EXPECT_FALSE(none.prompts().has_value());
+}
+
+TEST(Level, StartsPromptsWithADeviationOfTwoHundredths) {
+  for (const int64_t layers : {0, 4}) {
+    const Level level({}, 0, 1, {"A", "B"}, kHead, PromptShape{40, 500, layers});
+    Tensor row = torch::full({level.size()}, 7.0, torch::kFloat64);
+    KeyedRandom random(1, Purpose::common_initial);
+    level.initialise(row, random);
+    const auto [offset, size] = level.prompt_block();
+    for (const Tensor& vectors : row.narrow(0, offset, size).split(40 * 500)) {
+      EXPECT_NEAR(vectors.std().item<double>(), 0.02, 0.02 * 0.02);  // 20,000 draws: 0.5% a deviation
+      EXPECT_LT(std::abs(vectors.mean().item<double>()), 4 * 0.02 / std::sqrt(20000.0));
+    }
+    EXPECT_NEAR(row.narrow(0, level.head_block().offset, 18).std().item<double>(), 0.02, 0.015);
+  }
 }
 
 // PEFT starts A by kaiming_uniform_(a = sqrt(5)), whose bound is sqrt(6 / ((1 + 5) in)), and B by zeros.
@@ -85,10 +129,10 @@ TEST(Compose, MakesTheScaledSumOfBothLevels) {
   ASSERT_EQ(set.pairs.size(), 2u);
   for (size_t site = 0; site < 2; ++site)
     for (int64_t g = 0; g < 4; ++g) {
-      // The slices cut out by hand: A [3, in], B [out, 3] and so on, site after site.
+      // The slices cut out by hand: A [3, in] of both sites, then B [out, 3] of both, and so on.
       const int64_t out = kSites[site].rows, in = kSites[site].columns;
       const auto cut = [&](const Tensor& row, int64_t rank, bool up) {
-        const int64_t begin = (site == 0 ? 0 : rank * (7 + 5)) + (up ? rank * in : 0);
+        const int64_t begin = rank * (up ? 7 + 9 + (site == 0 ? 0 : 5) : site == 0 ? 0 : 7);
         return up ? row.narrow(0, begin, out * rank).view({out, rank})
                   : row.narrow(0, begin, rank * in).view({rank, in});
       };
@@ -113,6 +157,45 @@ TEST(Compose, LeavesSitesUndefinedWhereNoLevelHasARank) {
   EXPECT_EQ(back[1].sizes(), (std::vector<int64_t>{2, 0}));
 }
 
+TEST(Compose, PutsTheLevelsPromptsOneAfterTheOther) {
+  RandomTensors random(2);
+  const Level common({}, 0, 1, {"A", "B"}, kHead, PromptShape{3, 5, 0});
+  const Level client({}, 0, 1, {"C", "D"}, std::nullopt, PromptShape{2, 5, 0});
+  const Level prefix({}, 0, 1, {"C", "D"}, std::nullopt, PromptShape{2, 5, 2});
+  const Level lower({}, 0, 1, {"C", "D"}, std::nullopt, PromptShape{1, 5, 1});
+  const std::array levels = {&common, &client, &prefix, &lower};
+  std::vector<Tensor> rows;
+  for (const Level* level : levels) rows.push_back(random.normal({2, level->size()}));
+  const AdapterSet set = compose(levels, rows);
+  EXPECT_TRUE(set.pairs.empty());
+  EXPECT_TRUE(torch::equal(set.prompt.narrow(1, 0, 3).flatten(1), rows[0].narrow(1, 0, 15)));
+  EXPECT_TRUE(torch::equal(set.prompt.narrow(1, 3, 2).flatten(1), rows[1]));
+  ASSERT_EQ(set.prefix.size(), 2u);
+  EXPECT_TRUE(torch::equal(set.prefix[0].key.narrow(1, 0, 2).flatten(1), rows[2].narrow(1, 0, 10)));
+  EXPECT_TRUE(torch::equal(set.prefix[0].value.narrow(1, 2, 1).flatten(1), rows[3].narrow(1, 5, 5)));
+  EXPECT_TRUE(torch::equal(set.prefix[1].value.flatten(1), rows[2].narrow(1, 30, 10)));
+}
+
+TEST(AdapterSet, KeepsItsConstantsWithOtherTensors) {
+  RandomTensors random(3);
+  AdapterSet set;
+  set.pairs = {{random.normal({2, 1, 3}), random.normal({2, 4, 1})}, {}};
+  set.prompt = random.normal({2, 1, 3});
+  set.prefix = {{}, {random.normal({2, 1, 3}), random.normal({2, 1, 3})}};
+  set.dense = {Tensor(), random.normal({4, 3})};
+  set.rank_weights = random.normal({5, 1});
+  std::vector<Tensor> others;
+  for (const Tensor& tensor : set.tensors()) others.push_back(tensor + 1);
+  ASSERT_EQ(others.size(), 5u);
+  const AdapterSet changed = set.with_tensors(others);
+  EXPECT_TRUE(torch::equal(changed.pairs[0].up, set.pairs[0].up + 1));
+  EXPECT_TRUE(torch::equal(changed.prompt, set.prompt + 1));
+  EXPECT_TRUE(torch::equal(changed.prefix[1].value, set.prefix[1].value + 1));
+  EXPECT_FALSE(changed.prefix[0].defined());
+  EXPECT_TRUE(torch::equal(changed.dense[1], set.dense[1]));
+  EXPECT_TRUE(torch::equal(changed.rank_weights, set.rank_weights));
+}
+
 // <compose(x), Z> = sum over levels of <x_i, split(Z)_i>, for any rows x and any gradient Z.
 TEST(Split, IsTheAdjointOfCompose) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
@@ -122,8 +205,12 @@ TEST(Split, IsTheAdjointOfCompose) {
       sites.push_back({"site" + std::to_string(i), "query", i, 1 + random.below(9), 1 + random.below(9)});
     const bool head_is_common = seed % 2 == 0;
     const std::optional<HeadShape> head = HeadShape{2, 3}, none;
-    const Level common(sites, random.below(4), 2.5, {"A", "B"}, head_is_common ? head : none);
-    const Level client(sites, random.below(4), 0.3, {"C", "D"}, head_is_common ? none : head);
+    const auto prompts = [&]() -> std::optional<PromptShape> {
+      if (random.below(3) == 0) return std::nullopt;
+      return PromptShape{random.below(3), 4, random.below(3)};
+    };
+    const Level common(sites, random.below(4), 2.5, {"A", "B"}, head_is_common ? head : none, prompts());
+    const Level client(sites, random.below(4), 0.3, {"C", "D"}, head_is_common ? none : head, prompts());
     const int64_t clients = 1 + random.below(4);
     const std::array levels = {&common, &client};
     const std::array rows = {random.normal({clients, common.size()}),

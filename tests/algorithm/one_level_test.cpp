@@ -61,12 +61,12 @@ TEST(Average, OfFedItWeighsClientsByTheirExamples) {
 TEST(Average, NamesNothingThatStaysWithAClient) {
   const SmallProblem problem;
   const auto algorithm = make("pf2lora", small_options(), problem);
-  EXPECT_EQ(algorithm->sent_layout().size(), algorithm->common_layout().size() + 1);
+  EXPECT_EQ(algorithm->sum_size(1), algorithm->common_layout().size() + 1);
   const std::string site = problem.model().sites()[0].name;
-  EXPECT_TRUE(has_slice(algorithm->sent_layout(), site + "/A"));
-  EXPECT_FALSE(has_slice(algorithm->sent_layout(), site + "/C"));
+  EXPECT_TRUE(has_slice(algorithm->common_layout(), site + "/A"));
+  EXPECT_FALSE(has_slice(algorithm->common_layout(), site + "/C"));
   EXPECT_TRUE(has_slice(algorithm->client_layout(), site + "/C"));
-  EXPECT_FALSE(has_slice(algorithm->sent_layout(), "optimizer/"));
+  EXPECT_FALSE(has_slice(algorithm->common_layout(), "optimizer/"));
 }
 
 TEST(Local, NeverSendsAnything) {
@@ -76,7 +76,7 @@ TEST(Local, NeverSendsAnything) {
     options.head = head;
     const auto algorithm = make("local", options, problem);
     EXPECT_EQ(algorithm->common_layout().size(), 0);
-    EXPECT_EQ(algorithm->sent_layout().size(), 0);
+    EXPECT_EQ(algorithm->sum_size(1), 0);
     EXPECT_TRUE(has_slice(algorithm->client_layout(), "head/weight"));
     ClientGroup group = start_group(*algorithm, problem, {1, 2});
     EXPECT_TRUE(torch::equal(group.own[0], group.own[1]));
@@ -84,8 +84,8 @@ TEST(Local, NeverSendsAnything) {
     EXPECT_FALSE(torch::equal(group.own[0], group.own[1]));
     const Tensor before = group.own.clone();
     ExactSum sum(0);
-    algorithm->contribute(group, sum);
-    algorithm->aggregate(group.common[0], sum);
+    algorithm->contribute(group, 1, sum);
+    algorithm->aggregate(group.common[0], 1, sum);
     EXPECT_TRUE(torch::equal(group.own, before));
     EXPECT_TRUE(algorithm->is_personal());
     EXPECT_FALSE(algorithm->common_model(group.common).has_value());
@@ -189,7 +189,7 @@ TEST(Head, StaysWithItsClientWhereItIsPersonal) {
   options.head = "personal";
   for (const std::string name : {"homlora", "pf2lora"}) {
     const auto algorithm = make(name, options, problem);
-    EXPECT_FALSE(has_slice(algorithm->sent_layout(), "head/")) << name;
+    EXPECT_FALSE(has_slice(algorithm->common_layout(), "head/")) << name;
     EXPECT_TRUE(algorithm->is_personal());
     ClientGroup group = start_group(*algorithm, problem, {1, 3});
     const Slice& head = algorithm->client_layout().find("head/weight");

@@ -237,7 +237,7 @@ TEST(Pf2Lora, OfClientRankZeroIsHomLoraBitForBit) {
       const Pf2Lora two(options, hypergradient(mode), problem);
       const OneLevel one(options, problem, Owner::common);
       EXPECT_FALSE(two.is_personal());
-      EXPECT_EQ(two.sent_layout().size(), one.sent_layout().size());
+      EXPECT_EQ(two.sum_size(1), one.sum_size(1));
       ClientGroup a = start_group(two, problem, {0, 3}), b = start_group(one, problem, {0, 3});
       for (int64_t round = 1; round <= 2; ++round) {
         const LocalReport first = two.local_steps(a, {.round = round, .steps = 4});

@@ -22,6 +22,7 @@ class SmallProblem final : public Problem {
                encoder_sites(small.config, small.targets, small.layers), small.pooling, small.classes,
                small.prefix_cache_bytes),
         batch_size_(batch_size) {
+    for (int64_t c = 0; c < small.classes; ++c) class_names_.push_back(std::to_string(c));
     RandomTensors random(small.seed + 100);
     for (int64_t k = 0; k < clients; ++k) {
       ClientExamples client;
@@ -46,12 +47,12 @@ class SmallProblem final : public Problem {
                                 partition_.clients[size_t(client)].train, batch_size_));
     return pack(clients, rows, tokens_, offsets_, labels_);
   }
-  std::vector<Batch> test_batches(int64_t) const override { return {}; }
+  std::vector<Batch> evaluation_batches(const std::vector<int64_t>&, Split) const override { return {}; }
   int64_t train_examples(int64_t client) const override {
     return int64_t(partition_.clients[size_t(client)].train.size());
   }
   double work(int64_t) const override { return 1; }
-  const std::vector<std::string>& class_names() const override { return no_names_; }
+  const std::vector<std::string>& class_names() const override { return class_names_; }
   const Partition& partition() const override { return partition_; }
   std::vector<int64_t> class_counts(std::span<const int64_t>) const override { return {}; }
   int64_t prefix_bytes() const override { return 0; }
@@ -84,7 +85,7 @@ class SmallProblem final : public Problem {
   std::vector<int32_t> tokens_, labels_;
   std::vector<int64_t> offsets_ = {0};
   Partition partition_;
-  std::vector<std::string> no_names_;
+  std::vector<std::string> class_names_;
 };
 
 inline Options small_options() {
@@ -102,20 +103,21 @@ inline Options small_options() {
 inline ClientGroup start_group(const Algorithm& algorithm, const Problem& problem,
                                const std::vector<int64_t>& clients) {
   const auto options = problem.model().options();
-  torch::Tensor common = torch::empty({algorithm.common_layout().size()}, options);
+  torch::Tensor common = torch::zeros({algorithm.common_layout().size()}, options);
   algorithm.initial_common(common);
   ClientGroup group{clients, common.repeat({int64_t(clients.size()), 1}),
-                    torch::empty({int64_t(clients.size()), algorithm.client_layout().size()}, options)};
+                    torch::zeros({int64_t(clients.size()), algorithm.client_layout().size()}, options)};
   for (size_t g = 0; g < clients.size(); ++g) algorithm.initial_client(clients[g], group.own[int64_t(g)]);
   return group;
 }
 
-// What the common row becomes after a round of these groups.
-inline torch::Tensor average(const Algorithm& algorithm, const std::vector<ClientGroup>& groups) {
-  ExactSum sum(size_t(algorithm.sent_layout().size()));
-  for (const ClientGroup& group : groups) algorithm.contribute(group, sum);
-  torch::Tensor common = torch::empty_like(groups.front().common[0]);
-  algorithm.aggregate(common, sum);
+// What the common row becomes after a round of these groups, of which the first holds what stays.
+inline torch::Tensor average(const Algorithm& algorithm, const std::vector<ClientGroup>& groups,
+                             int64_t round = 1) {
+  ExactSum sum(size_t(algorithm.sum_size(round)));
+  for (const ClientGroup& group : groups) algorithm.contribute(group, round, sum);
+  torch::Tensor common = groups.front().common[0].clone();
+  algorithm.aggregate(common, round, sum);
   return common;
 }
 

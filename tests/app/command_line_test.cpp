@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/option_values.h"
 #include "core/text.h"
+#include "data/partition.h"
 
 namespace pf2lora {
 namespace {
@@ -70,6 +71,12 @@ std::string refusal(const std::vector<std::string>& words) {
   }
   ADD_FAILURE() << "accepted: " << join(words, " ");
   return "";
+}
+
+std::string printed(const Invocation& invocation) {
+  std::ostringstream text;
+  print_config(text, invocation);
+  return text.str();
 }
 
 class CommandLine : public testing::Test {
@@ -200,9 +207,69 @@ TEST_F(CommandLine, AnOptionOfAnotherMethodIsAnError) {
               HasSubstr("methods pf2lora, staged"));
 }
 
-TEST_F(CommandLine, SuggestsTheNearestAlgorithm) {
+TEST_F(CommandLine, NamesTheAlgorithmsAndSuggestsTheNearest) {
   EXPECT_EQ(refusal({"--algorithm", "homlra"}),
-            "option algorithm: 'homlra' is not known; did you mean 'homlora'? (all of them: --list)");
+            "option algorithm: 'homlra' is not known; give one of pf2lora, homlora, staged; did you mean "
+            "'homlora'?");
+}
+
+TEST_F(CommandLine, ResumeReadsTheOptionsOfTheRunFirst) {
+  const std::string run = std::filesystem::path(file("options.ini", "")).parent_path().string();
+  file("options.ini", "output = elsewhere\nrounds = 30\nrank = 3\nseed = 3\nmode = difference\n");
+  const std::string more = file("more.ini", "seed = 5\nrank = 5\n");
+  const Invocation resumed = parse({"--output", run, "--resume", "--config", more, "--rank", "7"});
+  EXPECT_EQ(resumed.options.rounds, 30);
+  EXPECT_EQ(resumed.options.seed, 5);
+  EXPECT_EQ(resumed.options.rank, 7);
+  EXPECT_EQ(resumed.options.output, run);
+  EXPECT_EQ(dynamic_cast<FirstOptions&>(*resumed.method_options).mode, "difference");
+  EXPECT_EQ(parse({"--output", run, "--resume", "--resume=false"}).options.rounds, Options().rounds);
+  EXPECT_EQ(parse({"--config", file("flag.ini", "resume = on\noutput = " + run + "\n")}).options.rounds, 30);
+}
+
+TEST_F(CommandLine, ResumeWithAnotherMethodLeavesTheFirstOnesOptions) {
+  const std::string run = std::filesystem::path(file("options.ini", "")).parent_path().string();
+  file("options.ini", "algorithm = pf2lora\nmode = difference\ndifference-norm = 0.25\nrank = 3\n");
+  EXPECT_EQ(parse({"--output", run, "--resume", "--algorithm", "homlora"}).options.rank, 3);
+  const Invocation third = parse({"--output", run, "--resume", "--algorithm", "staged"});
+  EXPECT_EQ(dynamic_cast<ThirdOptions&>(*third.method_options).norm, 0.25);
+  EXPECT_THAT(refusal({"--output", run, "--resume", "--stages", "3"}),
+              HasSubstr("belongs to the method staged"));
+}
+
+TEST_F(CommandLine, ResumeWithoutARecordedRunIsLeftToOthers) {
+  EXPECT_TRUE(parse({"--output", "/nowhere", "--resume"}).options.resume);
+  EXPECT_THAT(refusal({"--output", "/nowhere", "--resume=perhaps"}), HasSubstr("option resume: 'perhaps'"));
+}
+
+TEST_F(CommandLine, TheRecordedConfigurationHoldsNoFlagOfThisCall) {
+  EXPECT_EQ(recorded_config(parse({"--overwrite", "--dry-run", "--rank", "3"})),
+            printed(parse({"--rank", "3"})));
+}
+
+TEST_F(CommandLine, NotesTypedOptionsThatHaveNoEffect) {
+  const std::string path = file("shared.ini", "label-sort = 0.5\nmatrix-rows = 3\n");
+  EXPECT_THAT(parse({"--config", path, "--dirichlet-alpha", "0.3"}).notes, ElementsAre());
+  EXPECT_THAT(parse({"--label-sort", "0.9", "--algorithm", "homlora", "--client-rank=3"}).notes,
+              ElementsAre("--label-sort has no effect with --partition dirichlet, only with label-sort",
+                          "--client-rank has no effect with --algorithm homlora, only with pf2lora"));
+  EXPECT_THAT(parse({"--algorithm", "staged", "--stages", "3"}).notes, ElementsAre());
+}
+
+TEST_F(CommandLine, OptionsNeedOthersThatCanBeGiven) {
+  Options options;
+  const std::vector<OptionEntry> entries = list_options(options);
+  for (const OptionEntry& entry : entries) {
+    const Constraint& c = entry.constraint;
+    if (c.needs.empty()) continue;
+    const auto other = std::ranges::find(entries, c.needs, &OptionEntry::name);
+    ASSERT_NE(other, entries.end()) << entry.name;
+    std::vector<std::string> choices = other->constraint.choices;
+    if (c.needs == "partition")
+      for (const PartitionName& row : partition_names()) choices.emplace_back(row.name);
+    if (c.needs == "algorithm") choices.insert(choices.end(), {"pf2lora", "prompt", "prefix"});
+    EXPECT_THAT(choices, testing::IsSupersetOf(c.needed)) << entry.name;
+  }
 }
 
 TEST_F(CommandLine, ChecksOptionsTogether) {
@@ -243,12 +310,6 @@ std::string another_value(const OptionEntry& entry, std::mt19937_64& random) {
   if (std::holds_alternative<int64_t*>(entry.field)) return std::to_string(std::llround(std::floor(value)));
   if (std::holds_alternative<double*>(entry.field)) return format_exact(value);
   return "text with; signs = \"quoted\" [0]";
-}
-
-std::string printed(const Invocation& invocation) {
-  std::ostringstream text;
-  print_config(text, invocation);
-  return text.str();
 }
 
 void expect_round_trip(const std::vector<std::string>& words, const std::string& path) {

@@ -134,9 +134,11 @@ RunPlan plan_with_idle_ranks() {
   plan.bytes_up = plan.bytes_down = 294912 * 4;
   plan.bytes_all_reduce = 294912 * 24;
   plan.memory = {{"model", int64_t{90} << 20}, {"prefix cache", int64_t{38} << 20}};
-  plan.train_examples = {100, 300, 200};
-  plan.validation_examples = {0, 0, 0};
-  plan.test_examples = {50, 51, 52};
+  plan.figures.clients = {{100, 0, 50, 3, 0.5, 0.8, false},
+                          {1300, 0, 51, 2, 0.25, 0.9, false},
+                          {200, 0, 52, 4, 1.386, 0.25, false},
+                          {201, 0, 40, 4, 1.25, 0.5, false}};
+  plan.figures.mean_label_distance = 0.4321;
   return plan;
 }
 
@@ -159,9 +161,37 @@ TEST(PrintPlan, GivesSizesTrafficMemoryAndExamples) {
   EXPECT_EQ(cells(text, "of each client, trained"), std::vector<std::string>{"73,728"});
   EXPECT_EQ(cells(text, "up, each client"), (std::vector<std::string>{"1.1", "MiB"}));  // 1.125 MiB
   EXPECT_EQ(cells(text, "together"), (std::vector<std::string>{"128.0", "MiB"}));
-  EXPECT_EQ(cells(text, "train "), (std::vector<std::string>{"100", "200.0", "300"}));
-  EXPECT_EQ(cells(text, "test "), (std::vector<std::string>{"50", "51.0", "52"}));
-  EXPECT_THAT(text, Not(HasSubstr("validation")));
+}
+
+TEST(PrintPlan, ShowsWhatClientsHoldAndTheRangeOverThem) {
+  RunPlan plan = plan_with_idle_ranks();
+  plan.partition = "label-sort";
+  plan.groups_by_rank = {};  // so that the first row of digits is a client's
+  std::string text = plan_text(plan);
+  using Cells = std::vector<std::string>;
+  EXPECT_THAT(text, AllOf(HasSubstr("Partition label-sort"), HasSubstr("label entropy, nats"),
+                          HasSubstr("mean 0.432")));
+  EXPECT_EQ(cells(text, "0 "), (Cells{"100", "50", "3", "0.50", "80.0"}));
+  EXPECT_EQ(cells(text, "1 "), (Cells{"1,300", "51", "2", "0.25", "90.0"}));
+  EXPECT_EQ(cells(text, "min "), (Cells{"100", "40", "2", "0.25", "25.0"}));
+  EXPECT_EQ(cells(text, "median "), (Cells{"200.5", "50.5", "3.5", "0.88", "65.0"}));  // of an even number
+  EXPECT_EQ(cells(text, "max "), (Cells{"1,300", "52", "4", "1.39", "90.0"}));
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("validation")), Not(HasSubstr("permuted")), Not(HasSubstr("..."))));
+
+  plan.figures.clients[2].validation = 7;
+  plan.figures.clients[1].permuted = true;
+  text = plan_text(plan);
+  EXPECT_EQ(cells(text, "2 "), (Cells{"200", "7", "52", "4", "1.39", "25.0"}));
+  EXPECT_EQ(cells(text, "1 "), (Cells{"1,300", "0", "51", "2", "0.25", "90.0", "permuted"}));
+
+  plan.figures.clients.resize(1000, {5, 0, 5, 1, 0, 1, false});
+  text = plan_text(plan);
+  EXPECT_EQ(cells(text, "19 "), (Cells{"5", "0", "5", "1", "0.00", "100.0"}));
+  EXPECT_THAT(text, AllOf(HasSubstr("  ...\n"), Not(HasSubstr("\n  20 "))));
+  EXPECT_EQ(cells(text, "median "), (Cells{"5", "0", "5", "1", "0.00", "100.0"}));
+
+  plan.figures.clients.clear();  // the matrix problem
+  EXPECT_THAT(plan_text(plan), Not(HasSubstr("Partition")));
 }
 
 }  // namespace

@@ -124,6 +124,13 @@ TEST(Split, KeepsEmptyParts) {
   EXPECT_EQ(trim("  "), "");
 }
 
+TEST(ShortenedList, EndsInDotsOnlyWhereMoreIsLeft) {
+  EXPECT_EQ(shortened_list(std::vector<int64_t>{4, 2, 9}, 3), "4, 2, 9");
+  EXPECT_EQ(shortened_list(std::vector<int64_t>{4, 2, 9, 1, 1}, 3), "4, 2, 9, ...");
+  EXPECT_EQ(shortened_list(std::vector<std::string>{"a", "b"}, 1), "a, ...");
+  EXPECT_EQ(shortened_list(std::vector<std::string>{}), "");
+}
+
 TEST(Wrap, KeepsWordsWholeAndLinesWithinTheWidth) {
   EXPECT_EQ(wrap("one two three", 7), (Names{"one two", "three"}));
   EXPECT_EQ(wrap("incomprehensible it is", 5), (Names{"incomprehensible", "it is"}));

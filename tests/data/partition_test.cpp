@@ -19,17 +19,21 @@ using testing::HasSubstr;
 TEST(Partition, KeepsItsPromisesForEverySeedAlphaAndSize) {
   int made = 0;
   for (const Dataset* data : {&balanced(), &skewed(), &two_classes()})
-    for (const std::string name : {"dirichlet", "label-sort", "iid"})
+    for (const std::string& name : kPartitions)
       for (const double heterogeneity : {1e-3, 1e-2, 0.1, 1.0, 30.0, 1e3})
         for (const auto& [examples, tests] :
              std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {100, 0}, {100, 20}})
           for (int64_t seed = 0; seed < 12; ++seed) {
             Options options = options_for(name, 7);
             options.seed = seed;
-            options.dirichlet_alpha = heterogeneity;
+            options.dirichlet_alpha = options.quantity_alpha = heterogeneity;
+            options.shards_per_client = heterogeneity < 0.1 ? 1 : heterogeneity < 1e3 ? 2 : 40;
+            options.label_conflict = seed % 3 == 0 ? 0.4 : 0;
             options.label_sort = std::min(heterogeneity, 1.0);
             options.examples_per_client = examples;
             options.test_examples_per_client = tests;
+            if (name == "quantity" && examples > 0)
+              options.examples_per_client = 0;  // a mean: see its own tests
             const std::string what = name + " " + std::to_string(heterogeneity) + " examples " +
                                      std::to_string(examples) + "/" + std::to_string(tests) + " seed " +
                                      std::to_string(seed) + " classes " + std::to_string(data->classes);
@@ -42,12 +46,65 @@ TEST(Partition, KeepsItsPromisesForEverySeedAlphaAndSize) {
               EXPECT_THAT(error.what(), HasSubstr("--examples-per-client"));
             }
           }
-  EXPECT_GT(made, 1700);
+  EXPECT_GT(made, 3600);
+}
+
+// 24 classes of falling size, 20,000 training and 8,000 test rows.
+TEST(Partition, KeepsItsPromisesForAThousandClientsAndForOne) {
+  std::vector<int64_t> train, test;
+  for (int64_t c = 0; c < 24; ++c) {
+    train.push_back(1500 - 58 * c);
+    test.push_back(train.back() * 2 / 5);
+  }
+  Dataset data(train, test);
+  KeyedRandom random(7, Purpose::partition);
+  data.client_names.clear();
+  for (int name = 0; name < 1200; ++name) data.client_names.push_back(std::to_string(name));
+  for (int32_t& client : data.client) client = static_cast<int32_t>(random.below(1200));
+  for (const std::string& name : kPartitions)
+    for (const int64_t clients : {1, 1000}) {
+      Options options = options_for(name, clients);
+      options.dirichlet_alpha = 100;  // all rows are shared out, and every client must get enough
+      options.validation_share = 0.1;
+      options.label_conflict = 1;
+      options.min_examples = 5;
+      if (clients == 1 && name != "field") {  // holds all test rows, in whatever proportions they are
+        const Partition partition = make_partition(data.examples(), options);
+        EXPECT_EQ(size(partition.clients[0].train) + size(partition.clients[0].validation), data.rows_of(0));
+        EXPECT_EQ(size(partition.clients[0].test), data.rows_of(2));
+        check_labels(data, options, partition);
+        continue;
+      }
+      check(data, options, make_partition(data.examples(), options), name + " " + std::to_string(clients));
+      options.examples_per_client = name == "quantity" ? 0 : 6;
+      options.min_examples = 5;
+      check(data, options, make_partition(data.examples(), options), name + " with six examples each");
+    }
+}
+
+TEST(Partition, GivesHeldOutClientsWhatItGivesTheOthers) {
+  for (const std::string& name : kPartitions) {
+    Options options = options_for(name, 6);
+    options.dirichlet_alpha = 10;
+    options.validation_share = 0.1;
+    options.label_conflict = 0.5;
+    const Partition all_train = make_partition(balanced().examples(), options);
+    options.held_out_clients = 3;
+    const Partition partition = make_partition(balanced().examples(), options);
+    check(balanced(), options, partition, name);
+    EXPECT_EQ(partition.label_maps, all_train.label_maps);
+    for (int k = 0; k < 6; ++k) {
+      EXPECT_EQ(partition.clients[k].train, all_train.clients[k].train);
+      EXPECT_EQ(partition.clients[k].validation, all_train.clients[k].validation);
+      EXPECT_EQ(partition.clients[k].test, all_train.clients[k].test);
+    }
+  }
 }
 
 TEST(Partition, IsAFunctionOfSeedAndOptionsAlone) {
-  for (const std::string name : {"dirichlet", "label-sort", "iid"}) {
+  for (const std::string& name : kPartitions) {
     Options options = options_for(name, 5);
+    options.label_conflict = 0.6;
     options.examples_per_client = 60;
     const Partition a = make_partition(skewed().examples(), options);
     const Partition b = make_partition(skewed().examples(), options);
@@ -60,12 +117,15 @@ TEST(Partition, IsAFunctionOfSeedAndOptionsAlone) {
       differs = differs || a.clients[k].train != c.clients[k].train;
     }
     EXPECT_EQ(a.notes, b.notes);
+    EXPECT_EQ(a.label_maps, b.label_maps);
+    EXPECT_EQ(a.labels, b.labels);
+    EXPECT_NE(a.label_maps, c.label_maps);
     EXPECT_TRUE(differs) << name;
   }
 }
 
 TEST(Partition, SharesOutEveryTrainingRowAndNearlyEveryTestRowWithoutSizes) {
-  for (const std::string name : {"dirichlet", "label-sort", "iid"})
+  for (const std::string name : {"dirichlet", "label-sort", "shards", "quantity", "iid"})
     for (int64_t seed = 0; seed < 20; ++seed) {
       Options options = options_for(name, 6);
       options.seed = seed;
@@ -152,6 +212,33 @@ TEST(ValidationRows, AreTakenFromTheClientsTrainingRowsByClass) {
     }
 }
 
+TEST(ValidationRows, AreAtLeastOneOfEveryClientAndLeaveTheSmallestAllowedTrainingSet) {
+  for (const std::string& name : kPartitions)
+    for (const double share : {1e-3, 0.3, 0.9})
+      for (int64_t seed = 0; seed < 10; ++seed) {
+        Options options = options_for(name, 9);
+        options.seed = seed;
+        options.dirichlet_alpha = options.quantity_alpha = 1;
+        options.validation_share = share;
+        options.min_examples = 15;
+        check(balanced(), options, make_partition(balanced().examples(), options),
+              name + " share " + std::to_string(share));
+      }
+}
+
+TEST(ValidationRows, AreRefusedWhereAClientHasTooFewExamples) {
+  const Dataset data({20, 20}, {20, 20});
+  Options options = options_for("iid", 40);
+  options.validation_share = 0.1;
+  EXPECT_THAT(message_of(data, options), AllOf(HasSubstr("--clients 40"), HasSubstr("--validation-share 0.1"),
+                                               HasSubstr("40 training")));
+  options.clients = 20;  // two rows each: one to train, one to validate
+  check(data, options, make_partition(data.examples(), options), "two rows each");
+  options.min_examples = 2;
+  EXPECT_THAT(message_of(data, options),
+              AllOf(HasSubstr("--min-examples 2"), HasSubstr("--validation-share")));
+}
+
 TEST(ValidationRows, OfTheDatasetAreSharedOutOnlyWithoutAValidationShare) {
   Options options = options_for("iid", 5);
   const Partition shared = make_partition(two_classes().examples(), options);
@@ -228,7 +315,8 @@ TEST(PartitionNames, AreTheOnesThatCanBeMade) {
     EXPECT_FALSE(row.description.empty());
     EXPECT_NO_THROW(make_partition(balanced().examples(), options_for(names.back(), 1)));
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"dirichlet", "label-sort", "iid", "pooled"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"dirichlet", "label-sort", "shards", "quantity", "field", "iid",
+                                             "pooled"}));
 }
 
 TEST(MajorityClassAccuracy, IsThePartOfTheTestSetInTheMostFrequentTrainingClass) {

@@ -9,9 +9,13 @@ model.safetensors as transformers saves them). Every file:
     tokens, offsets, labels            examples as in dataset.h5
     head/weight, head/bias             a classification head
     adapters/<site>/A, B               a LoRA pair of every adapted site, with the attribute scale on adapters
-    logits/<frozen|adapted>/<pooling>  [examples, classes]
+    adapters/prompt                    only small ones: [vectors, hidden] inserted after the first token, and
+    adapters/prefix/<layer>/key, value [vectors, hidden] before the layer's keys and values
+    logits/<kind>/<pooling>            [examples, classes], kind frozen, adapted (with pairs) or, for the small ones,
+                                       prompted (with pairs, prompt and prefix)
     gradient/<pooling>/...             of the mean cross-entropy of gradient/rows at the adapted model, as adapters and
                                        head are laid out, with the attribute loss on gradient/<pooling>
+    prompted_gradient/<pooling>/...    the same at the prompted model
     attribute model                    only minilm: the directory of the weights
     training/...                       only minilm: start values, rows [steps, batch] and loss [steps]
 
@@ -100,13 +104,17 @@ class Classifier:
     def __init__(self, encoder, weight, bias):
         self.encoder, self.weight, self.bias = encoder.eval(), weight, bias
 
+    def encode(self, ids, mask):
+        """The encoder's output, and a mask of the tokens in it."""
+        return self.encoder(input_ids=ids, attention_mask=mask), mask
+
     def logits(self, ids, mask, pooling):
-        output = self.encoder(input_ids=ids, attention_mask=mask)
+        output, tokens = self.encode(ids, mask)
         hidden = output.last_hidden_state
         if pooling == "pooler":
             pooled = output.pooler_output
         elif pooling == "mean":
-            share = mask.unsqueeze(-1).to(hidden.dtype)
+            share = tokens.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * share).sum(1) / share.sum(1)
         else:
             pooled = hidden[:, 0]
@@ -138,6 +146,48 @@ class Classifier:
         }
 
 
+class PromptedClassifier(Classifier):
+    """With a prompt [vectors, hidden] after the first token, and a (key, value) prefix for each layer."""
+
+    def __init__(self, encoder, weight, bias, prompt, prefix):
+        super().__init__(encoder, weight, bias)
+        self.prompt, self.prefix = prompt, prefix
+
+    def encode(self, ids, mask):
+        bert = self.encoder.get_base_model()
+        embeddings, heads = bert.embeddings, bert.config.num_attention_heads
+
+        def insert(whole, middle):
+            return torch.cat([whole[:, :1], middle.expand(len(ids), *middle.shape), whole[:, 1:]], 1)
+
+        # BertEmbeddings adds what it has for position 0 and token type 0; a prompt has neither.
+        added = embeddings.position_embeddings.weight[0] + embeddings.token_type_embeddings.weight[0]
+        inputs = insert(embeddings.word_embeddings(ids), self.prompt - added)
+        ones = torch.ones(len(self.prompt), dtype=torch.long)
+        positions = insert(torch.arange(ids.shape[1]).expand(ids.shape), 0 * ones)
+
+        def by_head(vectors):
+            return vectors.view(1, len(vectors), heads, -1).transpose(1, 2).expand(len(ids), -1, -1, -1)
+
+        cache = transformers.DynamicCache()
+        for layer, (key, value) in enumerate(self.prefix):
+            cache.update(by_head(key), by_head(value), layer)
+        before = torch.ones(len(ids), len(self.prefix[0][0]), dtype=torch.long)
+        output = bert(
+            inputs_embeds=inputs, position_ids=positions, past_key_values=cache,
+            attention_mask=torch.cat([before, insert(mask, ones)], 1),
+        )
+        return output, insert(mask, 0 * ones)
+
+    def learned(self) -> dict:
+        prefix = {
+            f"adapters/prefix/{layer}/{part}": vectors
+            for layer, pair in enumerate(self.prefix)
+            for part, vectors in zip(("key", "value"), pair)
+        }
+        return super().learned() | {"adapters/prompt": self.prompt} | prefix
+
+
 def write(group, values: dict) -> None:
     for name, tensor in values.items():
         group[name] = tensor.detach().numpy()
@@ -158,11 +208,11 @@ def with_adapters(encoder, rank, alpha, targets, dtype):
     return peft.get_peft_model(encoder, config).to(dtype)
 
 
-def write_gradient(file, classifier, examples, rows, pooling) -> None:
+def write_gradient(file, classifier, examples, rows, pooling, name="gradient") -> None:
     learned = classifier.learned()
     loss = classifier.loss(examples, rows, pooling)
     gradients = torch.autograd.grad(loss, list(learned.values()))
-    group = file.create_group(f"gradient/{pooling}")
+    group = file.create_group(f"{name}/{pooling}")
     group.attrs["loss"] = loss.item()
     write(group, dict(zip(learned, gradients)))
 
@@ -197,15 +247,24 @@ def make_small(path: Path, made_by: str, activation: str, with_head: bool) -> No
     with torch.no_grad():
         for parameter in adapted.pairs().values():
             parameter.normal_(0.0, 0.2, generator=random)
+
+    def vectors(count):
+        return torch.normal(0.0, 1.0, (count, 32), generator=random, dtype=torch.float64).requires_grad_()
+
+    prompted = PromptedClassifier(
+        adapted.encoder, *head, vectors(3), [(vectors(2), vectors(2)) for _ in range(config.num_hidden_layers)]
+    )
     with new_file(path, made_by) as file:
         examples.write(file)
         file.create_group("adapters").attrs["scale"] = 9 / 3
-        write(file, adapted.learned())
+        write(file, prompted.learned())
         file["gradient/rows"] = np.arange(BATCH, dtype=np.int64)
         for pooling in ("cls", "mean", "pooler"):
             file[f"logits/frozen/{pooling}"] = frozen.all_logits(examples, pooling).numpy()
             file[f"logits/adapted/{pooling}"] = adapted.all_logits(examples, pooling).numpy()
+            file[f"logits/prompted/{pooling}"] = prompted.all_logits(examples, pooling).numpy()
             write_gradient(file, adapted, examples, range(BATCH), pooling)
+            write_gradient(file, prompted, examples, range(BATCH), pooling, "prompted_gradient")
 
 
 def glosses(model: Path, wordnet: Path, count: int, random) -> Examples:

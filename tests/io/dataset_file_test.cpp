@@ -207,12 +207,23 @@ TEST_F(DatasetFile, RefusesAClientColumnWithoutNames) {
   expect_refused_file({"only one of the datasets 'client' and 'client_name'"});
 }
 
+TEST(MissingDatasetFile, IsNamedWithTheCommandThatMakesIt) {
+  const auto message = [](const std::string& file) {
+    return message_of<InputError>([&] { read_dataset(file); });
+  };
+  EXPECT_THAT(message("nowhere/wordnet.h5"),
+              HasSubstr(".venv/bin/python jobs/prepare.py wordnet --output nowhere/wordnet.h5"));
+  EXPECT_THAT(message("nowhere/mine.h5"),
+              AllOf(HasSubstr(".venv/bin/python jobs/prepare.py DATASET --output nowhere/mine.h5"),
+                    HasSubstr("--help")));
+}
+
 TEST_F(DatasetFile, RefusesFilesThatAreNoDataset) {
   const auto expect_unreadable = [&](const std::string& part) {
     EXPECT_THAT(message_of<InputError>([&] { read_dataset(path()); }),
                 AllOf(HasSubstr(path()), HasSubstr(part), HasSubstr("jobs/prepare.py")));
   };
-  expect_unreadable("No such file");
+  expect_unreadable("does not exist");
   write_file(path(), "gloss\tlabel\n");
   expect_unreadable("is not an HDF5 file");
   write_contents(path(), {});

@@ -48,8 +48,30 @@ TEST_F(OutputDirectoryTest, CreatesTheDirectoryWithItsParentsAndALock) {
 
 TEST_F(OutputDirectoryTest, AnExistingOneNeedsResumeOrOverwrite) {
   fs::create_directories(path());
+  write_file(path() + "/results.h5", "old");
   EXPECT_THAT(refusal(OutputMode::fresh), AllOf(HasSubstr(path()), HasSubstr("--resume"),
                                                 HasSubstr("--overwrite"), HasSubstr("--output")));
+}
+
+TEST_F(OutputDirectoryTest, WhatARunLeftThatSavedNothingIsTakenAgain) {
+  fs::create_directories(path());
+  OutputDirectory(path(), OutputMode::fresh).create();
+  for (const char* name : {"options.ini", "options.ini.partial", "lock"})
+    write_file(path() + "/" + name, "old");
+  OutputDirectory(path() + "/", OutputMode::fresh).create();
+  EXPECT_EQ(read_file(path() + "/options.ini"), "old") << "it is the recorder's to replace";
+  for (const std::string name : {"segments", "checkpoint.h5", "results.h5.partial", "mine.txt"}) {
+    write_file(path() + "/" + name, "");
+    EXPECT_THAT(refusal(OutputMode::fresh), HasSubstr("exists")) << name;
+    fs::remove(path() + "/" + name);
+  }
+}
+
+TEST_F(OutputDirectoryTest, WhatAFreshRunSavedSinceTheCheckIsNotTaken) {
+  fs::create_directories(path());
+  OutputDirectory directory(path(), OutputMode::fresh);
+  write_file(path() + "/checkpoint.h5", "new");
+  EXPECT_THAT(message_of<OptionError>([&] { directory.create(); }), HasSubstr("exists"));
 }
 
 TEST_F(OutputDirectoryTest, ResumeNeedsACheckpoint) {

@@ -125,7 +125,7 @@ TEST(Results, HoldsRowsStaticsScalesAndAttributes) {
   run.join();
   const Hdf5File file = Hdf5File::open(directory / "results.h5");
   EXPECT_EQ(file.attribute<std::string>("/", "format"), "pf2lora-results");
-  EXPECT_EQ(file.attribute<int64_t>("/", "format_version"), 1);
+  EXPECT_EQ(file.attribute<int64_t>("/", "format_version"), 2);
   EXPECT_EQ(file.attribute<std::string>("/", "program"), "pf2lora 0.1.0");
   EXPECT_TRUE(file.attribute<bool>("/", "finished"));
   EXPECT_EQ(file.attribute<int64_t>("options", "seed"), 1);

@@ -29,7 +29,9 @@ class Comparison {
         model_(read_encoder_weights(directory, config_, pooling == "pooler", torch::dtype(type)),
                encoder_sites(config_, targets, all_layers()), kPoolings.at(pooling),
                golden.file().shape("head/weight")[0], 0),
-        level_(golden.level(model_.sites())) {}
+        level_(golden.level(model_.sites())),
+        prompt_({}, 0, 1, {"", ""}, std::nullopt, prompts_of(golden, "prompt", 0)),
+        prefix_({}, 0, 1, {"", ""}, std::nullopt, prompts_of(golden, "prefix/0/key", config_.layers)) {}
 
   // The largest difference of a logit over all examples, packed `examples` to a client and `clients` to a
   // group.
@@ -46,31 +48,36 @@ class Comparison {
         next += int64_t(rows.back().size());
       }
       logits.push_back(
-          model_.logits(golden_.batch(numbers, rows), adapters(int64_t(rows.size()), kind == "adapted")));
+          model_.output(golden_.batch(numbers, rows), adapters(int64_t(rows.size()), kind), Keep::nothing)
+              .values);
     }
     const Tensor found = torch::cat(logits);
     EXPECT_EQ(found.sizes(), expected.sizes());
     return largest_difference(found, expected);
   }
 
-  // The largest relative error of a slice of the gradient of gradient/rows, alone or as one of three clients.
-  double gradient_error(int64_t clients) const {
+  // The largest relative error of a slice of the gradient of gradient/rows, alone or as one of three clients,
+  // at the adapted or the prompted model.
+  double gradient_error(int64_t clients, const std::string& kind = "adapted") const {
     const std::vector<int64_t> rows = golden_.file().read<int64_t>("gradient/rows");
     std::vector<std::vector<int64_t>> by_client(size_t(clients), std::vector<int64_t>{3, 1, 2});
     by_client.back() = rows;
     std::vector<int64_t> numbers(size_t(clients), 0);
     const Gradient gradient =
-        model_.gradient(golden_.batch(numbers, by_client), adapters(clients, true), Keep::nothing);
-    const std::string name = "gradient/" + pooling_;
+        model_.gradient(golden_.batch(numbers, by_client), adapters(clients, kind), Keep::nothing);
+    const std::string name = (kind == "adapted" ? "gradient/" : "prompted_gradient/") + pooling_;
     EXPECT_NEAR(gradient.loss[clients - 1].item<double>(), golden_.file().attribute<double>(name, "loss"),
                 1e-5);
 
-    const std::array levels = {&level_};
-    const Tensor found = split(levels, gradient.rows)[0].narrow(0, clients - 1, 1);
-    const Tensor expected = golden_.row(level_, name + "/").unsqueeze(0);
+    const std::vector<const Level*> levels = levels_of(kind);
+    const std::vector<Tensor> found = split(levels, gradient.rows);
     double worst = 0;
-    for (const Slice& slice : level_.layout().slices())
-      worst = std::max(worst, relative_error(view(found, slice), view(expected, slice)));
+    for (size_t i = 0; i < levels.size(); ++i) {
+      const Tensor row = found[i].narrow(0, clients - 1, 1);
+      const Tensor expected = golden_.row(*levels[i], name + "/").unsqueeze(0);
+      for (const Slice& slice : levels[i]->layout().slices())
+        worst = std::max(worst, relative_error(view(row, slice), view(expected, slice)));
+    }
     return worst;
   }
 
@@ -80,11 +87,22 @@ class Comparison {
     std::iota(layers.begin(), layers.end(), 0);
     return layers;
   }
-  AdapterSet adapters(int64_t clients, bool with_pairs) const {
-    const std::array levels = {&level_};
-    const std::array rows = {golden_.row(level_).repeat({clients, 1})};
+  // The shape of a prompt of the file; nullopt where it holds none.
+  static std::optional<PromptShape> prompts_of(const Golden& golden, const std::string& name,
+                                               int64_t layers) {
+    if (!golden.file().exists("adapters/" + name)) return std::nullopt;
+    const Shape shape = golden.file().shape("adapters/" + name);
+    return PromptShape{shape[0], shape[1], layers};
+  }
+  std::vector<const Level*> levels_of(const std::string& kind) const {
+    return kind == "prompted" ? std::vector{&level_, &prompt_, &prefix_} : std::vector{&level_};
+  }
+  AdapterSet adapters(int64_t clients, const std::string& kind) const {
+    const std::vector<const Level*> levels = levels_of(kind);
+    std::vector<Tensor> rows;
+    for (const Level* level : levels) rows.push_back(golden_.row(*level).repeat({clients, 1}));
     AdapterSet set = compose(levels, rows);
-    if (!with_pairs)
+    if (kind == "frozen")
       for (LowRankPair& pair : set.pairs) pair = {};
     return set;
   }
@@ -93,7 +111,7 @@ class Comparison {
   std::string pooling_;
   ModelConfig config_;
   ReferenceEncoder model_;
-  Level level_;
+  Level level_, prompt_, prefix_;
 };
 
 class PretrainedMiniLm : public testing::TestWithParam<std::string> {};
@@ -123,6 +141,7 @@ INSTANTIATE_TEST_SUITE_P(Poolings, PretrainedMiniLm, testing::Values("cls", "mea
 class SmallBert : public testing::TestWithParam<std::string> {};
 
 // Random weights, two layers, all six targets; gelu_new was saved with a head, so with the prefix `bert.`.
+// The prompted model has a prompt and a prefix in every layer beside the pairs.
 TEST_P(SmallBert, InDoubleAgreesWithTransformersAndPeft) {
   const Golden golden("small_" + GetParam());
   for (const std::string pooling : {"cls", "mean", "pooler"}) {
@@ -132,8 +151,12 @@ TEST_P(SmallBert, InDoubleAgreesWithTransformersAndPeft) {
     EXPECT_LT(comparison.logit_difference("frozen", 1, 7), 1e-12);
     EXPECT_LT(comparison.logit_difference("adapted", 1, 24), 1e-12);
     EXPECT_LT(comparison.logit_difference("adapted", 3, 4), 1e-12);
-    EXPECT_LT(comparison.gradient_error(1), 1e-9);
-    EXPECT_LT(comparison.gradient_error(3), 1e-9);
+    EXPECT_LT(comparison.logit_difference("prompted", 1, 24), 1e-12);
+    EXPECT_LT(comparison.logit_difference("prompted", 3, 4), 1e-12);
+    for (const std::string kind : {"adapted", "prompted"}) {
+      EXPECT_LT(comparison.gradient_error(1, kind), 1e-9) << kind;
+      EXPECT_LT(comparison.gradient_error(3, kind), 1e-9) << kind;
+    }
   }
 }
 

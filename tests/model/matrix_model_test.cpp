@@ -17,38 +17,78 @@ struct Case {
   AdapterSet at, along;
 };
 
-// Clients 2 and 0 of three.
-Case make_case() {
+// Clients 2 and 0 of three; with a dense update and rank weights, or without.
+Case make_case(bool constants = false) {
   RandomTensors random(1);
   MatrixModel model(random.normal({3, 7, 5}));
   Batch batch;
   batch.clients = {2, 0};
   AdapterSet at = random_adapters(model, 2, 3, 2), along = random_adapters(model, 2, 3, 3);
+  if (constants) {
+    at.dense = {random.normal({7, 5})};
+    at.rank_weights = random.normal({2, 3});
+  }
   return {std::move(model), batch, at, along};
 }
 
 // f_k by its definition, on tensors that autograd follows.
 Tensor objective(const Case& c, const Tensor& down, const Tensor& up) {
   const Tensor targets = c.model.targets();
-  return 0.5 * (torch::matmul(up, down) - torch::stack({targets[2], targets[0]})).pow(2).sum({1, 2});
+  const Tensor weights =
+      c.at.rank_weights.defined() ? c.at.rank_weights : torch::ones({2, 3}, torch::kFloat64);
+  Tensor matrix = torch::matmul(up, torch::matmul(torch::diag_embed(weights), down));
+  if (!c.at.dense.empty()) matrix = matrix + c.at.dense[0];
+  return 0.5 * (matrix - torch::stack({targets[2], targets[0]})).pow(2).sum({1, 2});
 }
 
 TEST(MatrixModel, GradientAndTangentAgreeWithAutograd) {
-  const Case c = make_case();
-  const Tensor down = c.at.pairs[0].down.clone().requires_grad_();
-  const Tensor up = c.at.pairs[0].up.clone().requires_grad_();
-  const Tensor loss = objective(c, down, up);
-  const auto gradients = torch::autograd::grad({loss.sum()}, {down, up}, {}, true, true);
-  const auto tangents = torch::autograd::grad({gradients[0], gradients[1]}, {down, up}, c.along.tensors());
+  for (const bool constants : {false, true}) {
+    const Case c = make_case(constants);
+    const Tensor down = c.at.pairs[0].down.clone().requires_grad_();
+    const Tensor up = c.at.pairs[0].up.clone().requires_grad_();
+    const Tensor loss = objective(c, down, up);
+    const auto gradients = torch::autograd::grad({loss.sum()}, {down, up}, {}, true, true);
+    const auto tangents = torch::autograd::grad({gradients[0], gradients[1]}, {down, up}, c.along.tensors());
 
-  Gradient found = c.model.gradient(c.batch, c.at, Keep::pass);
-  EXPECT_LT(relative_error(found.loss, loss), 1e-14);
-  EXPECT_LT(relative_error(c.model.loss(c.batch, c.at).loss, loss), 1e-14);
-  EXPECT_LT(relative_error(found.rows.pairs[0].down, gradients[0]), 1e-14);
-  EXPECT_LT(relative_error(found.rows.pairs[0].up, gradients[1]), 1e-14);
-  const AdapterSet tangent = c.model.tangent(*found.pass, c.along);
-  EXPECT_LT(relative_error(tangent.pairs[0].down, tangents[0]), 1e-14);
-  EXPECT_LT(relative_error(tangent.pairs[0].up, tangents[1]), 1e-14);
+    Gradient found = c.model.gradient(c.batch, c.at, Keep::pass);
+    EXPECT_LT(relative_error(found.loss, loss), 1e-14);
+    EXPECT_LT(relative_error(c.model.loss(c.batch, c.at).loss, loss), 1e-14);
+    EXPECT_LT(relative_error(found.rows.pairs[0].down, gradients[0]), 1e-14);
+    EXPECT_LT(relative_error(found.rows.pairs[0].up, gradients[1]), 1e-14);
+    const AdapterSet tangent = c.model.tangent(*found.pass, c.along);
+    EXPECT_LT(relative_error(tangent.pairs[0].down, tangents[0]), 1e-14);
+    EXPECT_LT(relative_error(tangent.pairs[0].up, tangents[1]), 1e-14);
+  }
+}
+
+TEST(MatrixModel, OutputItsLossAndPullbackMakeTheGradient) {
+  const Case c = make_case(true);
+  const Gradient gradient = c.model.gradient(c.batch, c.at, Keep::nothing);
+  Output output = c.model.output(c.batch, c.at, Keep::pass);
+  ASSERT_EQ(output.values.sizes(), (std::vector<int64_t>{2, 35}));
+  const OutputLoss loss = c.model.output_loss(c.batch, output.values);
+  EXPECT_LT(relative_error(loss.loss, gradient.loss), 1e-14);
+  EXPECT_TRUE(torch::equal(loss.examples.loss, loss.loss));
+  EXPECT_LT(relative_error(rows_of(c.model.pullback(*output.pass, loss.cotangent)), rows_of(gradient.rows)),
+            1e-14);
+  EXPECT_EQ(c.model.output(c.batch, c.at, Keep::nothing).pass, nullptr);
+}
+
+TEST(MatrixModel, WithoutAPairIsItsDenseUpdate) {
+  Case c = make_case(true);
+  c.at.pairs[0] = {};
+  const Tensor expected = 0.5 * (c.at.dense[0] - c.model.targets()).square().sum({1, 2});
+  const Tensor loss = c.model.loss(c.batch, c.at).loss;
+  EXPECT_LT(relative_error(loss, torch::stack({expected[2], expected[0]})), 1e-14);
+  EXPECT_TRUE(c.model.gradient(c.batch, c.at, Keep::nothing).rows.tensors().empty());
+}
+
+TEST(MatrixModel, RefusesWhatNeedsTokens) {
+  Case c = make_case();
+  EXPECT_THROW(c.model.features(c.batch), OptionError);
+  EXPECT_FALSE(c.model.prompt_room().has_value());
+  c.at.prompt = torch::zeros({2, 1, 5}, torch::kFloat64);
+  EXPECT_THROW(c.model.loss(c.batch, c.at), OptionError);
 }
 
 TEST(MatrixModel, GradientAndTangentAgreeWithCentralDifferences) {

@@ -26,6 +26,7 @@ TEST(PackedAttention, PutsExamplesOfLikeLengthInOneBucket) {
   // Rows 0..2 and 3..5 are the heads of the example of 3 tokens, 6..8 and 9..11 those of 2, 12 and 13 of 1.
   EXPECT_TRUE(torch::equal(index.tokens, integers({6, 9, 7, 10, 0, 3, 1, 4, 2, 5, 12, 13})));
   EXPECT_TRUE(torch::equal(index.firsts, integers({2, 3, 0, 1, 4, 5})));
+  EXPECT_TRUE(torch::equal(index.order, integers({1, 0, 2})));
   const double inf = INFINITY;
   EXPECT_TRUE(
       torch::equal(index.buckets[0].mask.squeeze(1),
@@ -37,44 +38,62 @@ TEST(PackedAttention, PutsExamplesOfLikeLengthInOneBucket) {
 struct Case {
   std::vector<int64_t> offsets;
   int64_t heads, hidden;
-  std::vector<Tensor> inputs;  // query, key, value
+  std::vector<Tensor> inputs;  // query, key, value; with a prefix its keys and values
 
-  explicit Case(uint64_t seed) : offsets{0}, heads(3), hidden(12) {
+  Case(uint64_t seed, int64_t prefix) : offsets{0}, heads(3), hidden(12) {
     torch::manual_seed(seed);
     for (int64_t length : {5, 1, 17, 9, 2, 8, 17, 3}) offsets.push_back(offsets.back() + length);
     for (int i = 0; i < 3; ++i)
       inputs.push_back(torch::randn({offsets.back(), hidden}, torch::kFloat64).requires_grad_());
+    for (int i = 0; prefix > 0 && i < 2; ++i)
+      inputs.push_back(torch::randn({8, prefix, hidden}, torch::kFloat64).requires_grad_());
   }
   Tensor packed(bool first_only) const {
     const AttentionIndex index = index_attention(offsets, heads, torch::kFloat64);
     const Tensor firsts = integers({offsets.begin(), offsets.end() - 1});
     const Tensor query = first_only ? inputs[0].index_select(0, firsts) : inputs[0];
-    return packed_attention(query, inputs[1], inputs[2], index, first_only);
+    return inputs.size() == 3
+               ? packed_attention(query, inputs[1], inputs[2], index, first_only)
+               : packed_attention(query, inputs[1], inputs[2], index, first_only, inputs[3], inputs[4]);
   }
   // Example by example, from the definition.
   Tensor by_definition(bool first_only) const {
     std::vector<Tensor> results;
     for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-      const auto heads_of = [&](const Tensor& x, int64_t tokens) {
-        return x.narrow(0, offsets[i], tokens).view({tokens, heads, hidden / heads}).transpose(0, 1);
+      const auto heads_of = [&](const Tensor& x, int64_t tokens, const Tensor& before = {}) {
+        const Tensor own = x.narrow(0, offsets[i], tokens);
+        const Tensor all = before.defined() ? torch::cat({before[int64_t(i)], own}) : own;
+        return all.view({all.size(0), heads, hidden / heads}).transpose(0, 1);
       };
+      const bool prefixed = inputs.size() > 3;
       const int64_t length = offsets[i + 1] - offsets[i];
-      const Tensor scores = heads_of(inputs[0], first_only ? 1 : length)
-                                .matmul(heads_of(inputs[1], length).transpose(1, 2))
-                                .div(std::sqrt(double(hidden) / double(heads)));
-      results.push_back(scores.softmax(-1).matmul(heads_of(inputs[2], length)).transpose(0, 1).flatten(1));
+      const Tensor scores =
+          heads_of(inputs[0], first_only ? 1 : length)
+              .matmul(heads_of(inputs[1], length, prefixed ? inputs[3] : Tensor()).transpose(1, 2))
+              .div(std::sqrt(double(hidden) / double(heads)));
+      const Tensor values = heads_of(inputs[2], length, prefixed ? inputs[4] : Tensor());
+      results.push_back(scores.softmax(-1).matmul(values).transpose(0, 1).flatten(1));
     }
     return torch::cat(results);
   }
 };
 
-class PackedAttentionAgainstDefinition : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Asking, PackedAttentionAgainstDefinition, testing::Bool(),
-                         [](const auto& info) { return info.param ? "FirstTokens" : "AllTokens"; });
+// Whether only first tokens ask, and the vectors of the prefix.
+using Asking = std::tuple<bool, int64_t>;
+
+std::string name_of(const testing::TestParamInfo<Asking>& info) {
+  return std::string(std::get<0>(info.param) ? "FirstTokens" : "AllTokens") + "Behind" +
+         std::to_string(std::get<1>(info.param));
+}
+
+class PackedAttentionAgainstDefinition : public testing::TestWithParam<Asking> {};
+INSTANTIATE_TEST_SUITE_P(Asking, PackedAttentionAgainstDefinition,
+                         testing::Combine(testing::Bool(), testing::Values(0, 1, 4)), name_of);
 
 TEST_P(PackedAttentionAgainstDefinition, AgreesInValueAndTwoDerivatives) {
-  const Case with(3);
-  const Tensor ours = with.packed(GetParam()), theirs = with.by_definition(GetParam());
+  const auto [first_only, prefix] = GetParam();
+  const Case with(3, prefix);
+  const Tensor ours = with.packed(first_only), theirs = with.by_definition(first_only);
   EXPECT_TRUE(torch::allclose(ours, theirs, 1e-12, 1e-13));
 
   const Tensor seed = torch::randn_like(ours);
@@ -83,7 +102,7 @@ TEST_P(PackedAttentionAgainstDefinition, AgreesInValueAndTwoDerivatives) {
   const auto derivatives = [&](const Tensor& result) {
     auto first = torch::autograd::grad({(result * seed).sum()}, with.inputs, {}, true, true);
     Tensor along = torch::zeros({}, torch::kFloat64);
-    for (size_t i = 0; i < 3; ++i) along = along + (first[i] * directions[i]).sum();
+    for (size_t i = 0; i < first.size(); ++i) along = along + (first[i] * directions[i]).sum();
     for (const Tensor& second : torch::autograd::grad({along}, with.inputs)) first.push_back(second);
     return first;
   };

@@ -20,6 +20,10 @@ std::vector<SmallEncoder> variants() {
   all.push_back({.config = small_config(1, "gelu_new"), .layers = {0}});
   all.push_back({.config = small_config(3, "relu"), .targets = {"query", "output"}, .layers = {1, 2}});
   all.push_back({.config = small_config(2, "gelu_pytorch_tanh"), .targets = {"intermediate"}, .layers = {1}});
+  all.push_back({.prompts = {.prompt = 2}});
+  all.push_back({.layers = {1}, .prompts = {.prefix = 3}});
+  all.push_back({.layers = {1}, .pooling = Pooling::pooler, .prompts = {.prompt = 1}});
+  all.push_back({.targets = {}, .pooling = Pooling::mean, .prompts = {.prompt = 2, .prefix = 1}});
   return all;
 }
 
@@ -37,7 +41,8 @@ TEST(ReferenceEncoder, GradientAgreesWithCentralDifferences) {
   for (const SmallEncoder& small : variants()) {
     const ReferenceEncoder model = small.make();
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 2);
-    const AdapterSet at = random_adapters(model, 3, 2, 3), along = random_adapters(model, 3, 2, 4, 1);
+    const AdapterSet at = random_adapters(model, 3, 2, 3, 0.3, small.prompts),
+                     along = random_adapters(model, 3, 2, 4, 1, small.prompts);
     const Gradient gradient = model.gradient(batch, at, Keep::nothing);
     EXPECT_LT(relative_error(gradient.loss, mean_losses(model, batch, at)), 1e-14);
     EXPECT_EQ(gradient.pass, nullptr);
@@ -64,7 +69,8 @@ TEST(ReferenceEncoder, TangentAgreesWithCentralDifferencesOfTheGradient) {
   for (const SmallEncoder& small : variants()) {
     const ReferenceEncoder model = small.make();
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 5);
-    const AdapterSet at = random_adapters(model, 3, 2, 6), along = random_adapters(model, 3, 2, 7, 1);
+    const AdapterSet at = random_adapters(model, 3, 2, 6, 0.3, small.prompts),
+                     along = random_adapters(model, 3, 2, 7, 1, small.prompts);
     Gradient gradient = model.gradient(batch, at, Keep::pass);
     EXPECT_TRUE(torch::equal(rows_of(gradient.rows), rows_of(model.gradient(batch, at, Keep::nothing).rows)));
     const Tensor tangent = rows_of(model.tangent(*gradient.pass, along));
@@ -96,16 +102,17 @@ TEST(ReferenceEncoder, LockstepEqualsClientsAlone) {
   for (const SmallEncoder& small : variants()) {
     const ReferenceEncoder model = small.make();
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 9);
-    const AdapterSet at = random_adapters(model, 3, 2, 10), along = random_adapters(model, 3, 2, 11);
+    const AdapterSet at = random_adapters(model, 3, 2, 10, 0.3, small.prompts),
+                     along = random_adapters(model, 3, 2, 11, 0.3, small.prompts);
     Gradient together = model.gradient(batch, at, Keep::pass);
-    const Tensor logits = model.logits(batch, at);
+    const Tensor scores = logits(model, batch, at);
     const AdapterSet tangent = model.tangent(*together.pass, along);
     for (int64_t g = 0; g < 3; ++g) {
       const Batch alone = batch_of(batch, size_t(g));
       const AdapterSet own = client_of(at, g);
       Gradient gradient = model.gradient(alone, own, Keep::pass);
       const int64_t begin = batch.client_offsets[size_t(g)], end = batch.client_offsets[size_t(g) + 1];
-      EXPECT_LT(relative_error(logits.slice(0, begin, end), model.logits(alone, own)), 1e-12);
+      EXPECT_LT(relative_error(scores.slice(0, begin, end), logits(model, alone, own)), 1e-12);
       EXPECT_LT(relative_error(together.loss[g], gradient.loss[0]), 1e-12);
       EXPECT_LT(relative_error(rows_of(together.rows)[g], rows_of(gradient.rows)[0]), 1e-12);
       EXPECT_LT(
@@ -123,16 +130,16 @@ TEST(ReferenceEncoder, PrefixCacheNeverChangesABit) {
     small.prefix_cache_bytes = 0;
     const ReferenceEncoder uncached = small.make();
     const AdapterSet at = random_adapters(uncached, 3, 2, 13);
-    const Tensor logits = uncached.logits(batch, at);
+    const Tensor scores = logits(uncached, batch, at);
     const Tensor gradient = rows_of(uncached.gradient(batch, at, Keep::nothing).rows);
     const int64_t token = uncached.prefix_bytes_per_token();
     EXPECT_EQ(token, (pooling == Pooling::cls ? 3 : 4) * 12 * 8);
     for (const int64_t bytes : {7 * token, int64_t{1} << 30}) {
       small.prefix_cache_bytes = bytes;
       const ReferenceEncoder cached = small.make();
-      cached.logits(batch_of(batch, 2), client_of(at, 2));  // fills the cache in another order
+      logits(cached, batch_of(batch, 2), client_of(at, 2));  // fills the cache in another order
       for (int pass = 0; pass < 2; ++pass) {
-        EXPECT_TRUE(torch::equal(cached.logits(batch, at), logits)) << bytes << " bytes, pass " << pass;
+        EXPECT_TRUE(torch::equal(logits(cached, batch, at), scores)) << bytes << " bytes, pass " << pass;
         EXPECT_TRUE(torch::equal(rows_of(cached.gradient(batch, at, Keep::nothing).rows), gradient));
       }
     }
@@ -162,7 +169,7 @@ TEST(ReferenceEncoder, AdaptersInTheTopLayerEqualZeroAdaptersBelow) {
       std::copy(at.pairs.begin(), at.pairs.end(), set->pairs.begin() + int64_t(below));
       set->head_weight = at.head_weight;
       set->head_bias = at.head_bias;
-      EXPECT_LT(relative_error(whole.logits(batch, *set), top.logits(batch, at)), 1e-12);
+      EXPECT_LT(relative_error(logits(whole, batch, *set), logits(top, batch, at)), 1e-12);
     }
     AdapterSet above = whole.gradient(batch, zero_below, Keep::nothing).rows;
     above.pairs.erase(above.pairs.begin(), above.pairs.begin() + int64_t(below));
@@ -175,9 +182,9 @@ TEST(ReferenceEncoder, PoolingsAgreeOnExamplesOfOneToken) {
   SmallEncoder small;
   const Batch batch = random_batch({{1, 1}, {1}}, small.config, small.classes, 17);
   const AdapterSet at = random_adapters(small.make(), 2, 2, 18);
-  const Tensor cls = small.make().logits(batch, at);
+  const Tensor cls = logits(small.make(), batch, at);
   small.pooling = Pooling::mean;
-  EXPECT_LT(relative_error(small.make().logits(batch, at), cls), 1e-13);
+  EXPECT_LT(relative_error(logits(small.make(), batch, at), cls), 1e-13);
 
   // With the identity as head, the class scores of cls pooling are the hidden state itself.
   small.classes = small.config.hidden;
@@ -185,10 +192,10 @@ TEST(ReferenceEncoder, PoolingsAgreeOnExamplesOfOneToken) {
   identity.head_weight = torch::eye(small.config.hidden, torch::kFloat64).repeat({2, 1, 1});
   identity.head_bias = torch::zeros({2, small.config.hidden}, torch::kFloat64);
   small.pooling = Pooling::cls;
-  const Tensor hidden = small.make().logits(batch, identity);
+  const Tensor hidden = logits(small.make(), batch, identity);
   small.pooling = Pooling::pooler;
   const FrozenLinear pooler = random_encoder_weights(small.config, small.seed).pooler;
-  EXPECT_LT(relative_error(small.make().logits(batch, identity),
+  EXPECT_LT(relative_error(logits(small.make(), batch, identity),
                            torch::tanh(hidden.mm(pooler.weight.t()) + pooler.bias)),
             1e-13);
 }
@@ -199,7 +206,7 @@ TEST(ReferenceEncoder, LossIsTheCrossEntropyOfTheLogits) {
   const Batch batch = random_batch(kThreeClients, small.config, small.classes, 19);
   const AdapterSet at = random_adapters(model, 3, 2, 20);
   const Losses losses = model.loss(batch, at);
-  const Tensor p = torch::exp(model.logits(batch, at));
+  const Tensor p = torch::exp(logits(model, batch, at));
   for (int64_t i = 0; i < p.size(0); ++i) {
     const double own = p[i][batch.labels[size_t(i)]].item<double>();
     EXPECT_NEAR(losses.loss[i].item<double>(), -std::log(own / p[i].sum().item<double>()), 1e-13);

@@ -2,6 +2,8 @@
 #pragma once
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -48,6 +50,11 @@ inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t
   return weights;
 }
 
+// Vectors of a prompt before the tokens, and of a prefix of every layer.
+struct PromptCounts {
+  int64_t prompt = 0, prefix = 0;
+};
+
 struct SmallEncoder {
   ModelConfig config = small_config();
   std::vector<std::string> targets = kAllTargets;
@@ -56,6 +63,7 @@ struct SmallEncoder {
   int64_t classes = 4;
   int64_t prefix_cache_bytes = 1 << 20;
   uint64_t seed = 1;
+  PromptCounts prompts = {};  // of adapters that fit the test
 
   ReferenceEncoder make() const {
     return {random_encoder_weights(config, seed), encoder_sites(config, targets, layers), pooling, classes,
@@ -97,7 +105,7 @@ inline Batch batch_of(const Batch& batch, size_t g) {
 }
 
 inline AdapterSet random_adapters(const Model& model, int64_t clients, int64_t rank, uint64_t seed,
-                                  double deviation = 0.3) {
+                                  double deviation = 0.3, PromptCounts prompts = {}) {
   RandomTensors random(seed);
   AdapterSet set;
   for (const Site& site : model.sites())
@@ -107,7 +115,20 @@ inline AdapterSet random_adapters(const Model& model, int64_t clients, int64_t r
     set.head_weight = random.normal({clients, head->classes, head->inputs}, deviation);
     set.head_bias = random.normal({clients, head->classes}, deviation);
   }
+  if (const auto room = model.prompt_room()) {
+    const auto vectors = [&](int64_t count) {
+      return random.normal({clients, count, room->width}, std::min(1.0, 3 * deviation));
+    };
+    if (prompts.prompt > 0) set.prompt = vectors(prompts.prompt);
+    for (int64_t layer = 0; prompts.prefix > 0 && layer < room->layers; ++layer)
+      set.prefix.push_back({vectors(prompts.prefix), vectors(prompts.prefix)});
+  }
   return set;
+}
+
+// Scores of the classes [N, classes].
+inline torch::Tensor logits(const Model& model, const Batch& batch, const AdapterSet& adapters) {
+  return model.output(batch, adapters).values;
 }
 
 inline AdapterSet map(const AdapterSet& set, const std::function<torch::Tensor(const torch::Tensor&)>& act) {

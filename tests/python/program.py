@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("PF2LORA_PROGRAM", ROOT / "build" / "release" / "pf2lora"))
 needs_program = pytest.mark.skipif(not PROGRAM.is_file(), reason=f"{PROGRAM} is not built")
-TIMED = {"phase_seconds", "process"}  # of results.h5: what depends on clocks and on the number of ranks
+# Of results.h5: what depends on clocks, on the number of ranks, and on where a run was cut (segment, segment_*).
+TIMED = ("phase_seconds", "process", "segment")
 
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
@@ -62,12 +63,12 @@ def run(options: dict[str, object], ranks: int = 0, code: int = 0, timeout: floa
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 of every dataset of results.h5 (those that hold times aside) and of adapters.h5, by name."""
+    """SHA-256 of every dataset of results.h5 (but TIMED) and of adapters.h5, by name."""
     found = {}
 
     def add(file: str):
         def visit(name, item):
-            if not isinstance(item, h5py.Dataset) or file == "results.h5" and name in TIMED:
+            if not isinstance(item, h5py.Dataset) or file == "results.h5" and name.startswith(TIMED):
                 return
             values = item[...]
             content = repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
@@ -172,6 +173,14 @@ def children(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def segments(directory: Path) -> dict[str, list]:
+    """What results.h5 tells of every start of the program."""
+    with h5py.File(Path(directory) / "results.h5") as file:
+        names = [name for name in file if name.startswith("segment_")]
+        return {name.removeprefix("segment_"): [value.decode() if isinstance(value, bytes) else int(value)
+                                                for value in file[name][...]] for name in names}
 
 
 def personal_matrices(directory: Path, site: str = "matrix") -> np.ndarray:

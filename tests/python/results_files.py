@@ -14,17 +14,23 @@ INPUTS = {"data_name": "wordnet", "data_source": "WordNet 3.0", "data_licence": 
           "data_input_sha256": "c" * 64, "data_sha256": "d" * 64, "model_sha256": "e" * 64}
 UNITS = {"train_loss": "nat", "common_loss": "nat", "personal_loss": "nat", "adapted_loss": "nat",
          "phase_seconds": "s", "bytes_up": "byte", "bytes_down": "byte"}
+SEGMENTS = {"start_utc": [ROOT["start_utc"], "2025-01-02T03:06:05Z"], "end_utc": ["", ROOT["end_utc"]],
+            "exit": ["unknown", "done"], "ranks": [3, 2], "threads": [1, 1], "hosts": ["alpha, beta", "beta"],
+            "git_commit": ["0123456789abcdef"] * 2, "libtorch_version": ["2.13.0"] * 2, "cpu_model": ["Some CPU"] * 2,
+            "command_line": ["pf2lora --rounds 3", "pf2lora --rounds 3 --resume"]}
 SITES = [f"encoder.layer.{i}.attention.self.{t}" for i in range(3) for t in ("query", "value")]
 
 
 def write_results(path, variables, options, coordinates, inputs=INPUTS):
     """variables: {name: (dimensions, values)}; coordinates: {dimension: values}, the rest numbered from 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sizes = {}
+    sizes, rounds = {}, coordinates["round"]
+    parts = SEGMENTS | {"first_round": [rounds[0], rounds[0] + 1], "last_round": [rounds[0], rounds[-1]]}
+    variables = variables | {f"segment_{name}": (("segment",), values) for name, values in parts.items()}
     for dimensions, values in variables.values():
         sizes |= dict(zip(dimensions, np.shape(values)))
     with h5py.File(path, "w") as file:
-        root = {"format": "pf2lora-results", "format_version": 1, "algorithm": options["algorithm"], **ROOT, **inputs}
+        root = {"format": "pf2lora-results", "format_version": 2, "algorithm": options["algorithm"], **ROOT, **inputs}
         for name, value in root.items():
             file.attrs[name] = _attribute(value)
         group = file.create_group("options")
@@ -195,7 +201,7 @@ def adapters_file(path, clients=3, rank=4, own=2, sites=SITES[:2]):
                    f"client/{site}/D": rng.normal(size=(clients, 12, own))}
     arrays |= {"common/head/weight": rng.normal(size=(3, 12)), "common/head/bias": rng.normal(size=3)}
     with h5py.File(path, "w") as file:
-        for name, value in {"format": "pf2lora-adapters", "format_version": 1, "round": 3}.items():
+        for name, value in {"format": "pf2lora-adapters", "format_version": 2, "round": 3}.items():
             file.attrs[name] = _attribute(value)
         for name, array in arrays.items():
             file.create_dataset(name, data=array.astype(np.float32))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -85,12 +86,15 @@ BREAKS = {
     "phase_seconds holds NaN": lambda f: f["phase_seconds"].__setitem__((0, 0, 0), np.nan),
     "train_loss has the units seconds": lambda f: f["train_loss"].attrs.__setitem__("units", "seconds"),
     "attribute git_commit is missing": lambda f: f.attrs.__delitem__("git_commit"),
-    "attribute format_version is 2": lambda f: f.attrs.__setitem__("format_version", np.int64(2)),
+    "attribute format_version is 1": lambda f: f.attrs.__setitem__("format_version", np.int64(1)),
     "attribute hosts is string, not string list": lambda f: f.attrs.__setitem__("hosts", "alpha"),
     "option seed is missing": lambda f: f["options"].attrs.__delitem__("seed"),
     "option rank is int32": lambda f: f["options"].attrs.__setitem__("rank", np.int32(4)),
     "round does not increase": lambda f: f["round"].__setitem__(0, 9),
     "client is not 0, 1, 2": lambda f: f["client"].__setitem__(0, 1),
+    "segment_first_round is not the round after": lambda f: f["segment_first_round"].__setitem__(1, 3),
+    "segment_last_round does not end": lambda f: f["segment_last_round"].__setitem__(1, 2),
+    "segment_end_utc is not empty just where": lambda f: f["segment_exit"].__setitem__(0, "done"),
     "took_part holds other values": lambda f: f["took_part"].__setitem__((0, 0), 2),
     "train_loss is not NaN just where": lambda f: f["took_part"].__setitem__((0, slice(None)), 0),
     "total_singular_values does not descend": lambda f: f["total_singular_values"].__setitem__((0, 0, 0, 0), 0),
@@ -261,6 +265,73 @@ def test_latex_is_booktabs_and_escapes(text_file):
     latex = tables.Table("50% of a_b", ["x & y", "±"], [["#1", "−0.5"]]).latex()
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"50\% of a\_b", r"x \& y & $\pm$ \\", r"\#1 & $-$0.5 \\"):
         assert part in latex
+
+
+@pytest.mark.parametrize("text, latex", [
+    ("1.2e-05", r"$1.2\times10^{-5}$"), ("1.05e−7", r"$1.05\times10^{-7}$"), ("−3e-12", r"$-3\times10^{-12}$"),
+    ("2.5e+20 ± 1e3", r"$2.5\times10^{20}$ $\pm$ $10^{3}$"), ("rank (1e-2) of 5%", r"rank ($10^{-2}$) of 5\%"),
+    ("below 1e−6. So", r"below $10^{-6}$. So"), ("4e00", r"$4\times10^{0}$"),
+    ("run_1e5 v1.2e5x a1e-3", r"run\_1e5 v1.2e5x a1e-3"),
+    ("1e-5.2", "1e-5.2"), ("2 eggs, the 3rd, 12.5", "2 eggs, the 3rd, 12.5")])
+def test_powers_of_ten_are_typeset(text, latex):
+    assert tables.latex_text(text) == latex
+
+
+def test_no_table_holds_a_raw_exponent_in_latex(tmp_path):
+    (run,) = runs.read([matrix_run(tmp_path / "results.h5", **{"learning-rate": 3e-5})])
+    found = [tables.summary(run), tables.rank_summary(run), tables.client_summary(run), tables.cost_summary(run),
+             tables.comparison(runs.group([run]))]
+    latex = "".join(table.latex() for table in found)
+    assert latex.count(r"\times10^{-7}") >= 3 and not re.search(r"\d ?e\$?[-+−]?\$?\d", latex)
+
+
+def test_clients_have_a_row_of_what_numpy_finds_in_the_file(text_file):
+    (run,) = runs.read([text_file])
+    table = tables.client_summary(run)
+    assert table.columns == ["client", "train examples", "test examples", "label entropy, nats", "majority, %",
+                             "common, %", "personal, %", "adapted (10 steps), %", "numerical rank (1e-2)", "energy rank (99%)"]
+    assert len(table.rows) == 8
+    n, train, test = (raw(text_file, name) for name in ("test_examples", "train_class_counts", "test_class_counts"))
+    spectra = raw(text_file, "total_singular_values")[-1]
+    energy = np.cumsum(spectra**2, axis=-1) / (spectra**2).sum(axis=-1, keepdims=True)
+    for k in range(8):
+        p = train[k][train[k] > 0] / train[k].sum()
+        scores = [test[k, train[k].argmax()], raw(text_file, "common_correct")[-1, k],
+                  raw(text_file, "personal_correct")[-1, k], raw(text_file, "adapted_correct")[-1, -1, k]]
+        assert cells(table.markdown(), str(k)) == [
+            str(k), str(train[k].sum()), str(n[k]), f"{-(p * np.log(p)).sum():.2f}",
+            *(f"{100 * score / n[k]:.1f}" for score in scores),
+            f"{(spectra[k] >= 0.01 * spectra[k][:, :1]).sum(axis=-1).mean():.2f}",
+            f"{((energy[k] < 0.99).sum(axis=-1) + 1).mean():.2f}"]
+
+
+def test_clients_of_one_level_have_no_rank_and_one_score(tmp_path):
+    for algorithm, options, scores in (("homlora", {"own": 0}, ["personal = common, %"]),
+                                       ("local", {"own": 0, "common": False}, ["personal, %"])):
+        (run,) = runs.read([text_run(tmp_path / algorithm / "results.h5", algorithm=algorithm, clients=3, **options)])
+        if algorithm == "local":
+            run.data["common_singular_values"][...] = np.nan
+        assert tables.client_summary(run).columns[5:] == scores
+
+
+def test_of_many_clients_the_lowest_and_the_highest_are_shown(tmp_path):
+    path = text_run(tmp_path / "results.h5", clients=60, held_out=5)
+    (run,) = runs.read([path])
+    table = tables.client_summary(run)
+    score = raw(path, "personal_correct")[-1] / raw(path, "test_examples")
+    order = np.argsort(score, kind="stable")
+    shown = [int(row[0].split(",")[0]) for row in table.rows]
+    assert shown == [*order[:20], *order[40:]]
+    assert {k for k, row in zip(shown, table.rows) if row[0].endswith(", held out")} == set(shown) & set(range(55, 60))
+    assert table.note.startswith("The 20 of lowest and the 20 of highest personal accuracy, of 60 clients")
+
+
+def test_clients_of_the_matrix_problem(tmp_path):
+    (run,) = runs.read([matrix_run(tmp_path / "results.h5")])
+    table = tables.client_summary(run)
+    assert table.columns == ["client", "relative error", "loss, personal", "loss, common", "numerical rank (1e-2)",
+                             "energy rank (99%)"]
+    assert [row[1] for row in table.rows] == ["1e−8", "2e−7"] and [row[4] for row in table.rows] == ["3.00", "5.00"]
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,15 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import h5py
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import report, style  # noqa: E402
+from analysis import report, runs, spectra, style  # noqa: E402
 from results_files import matrix_run, text_run, write_results  # noqa: E402
 
 TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
@@ -66,7 +68,88 @@ def test_report_of_one_run(tmp_path):
         assert fact in html
     markdown = (path.parent / "report" / "tables.md").read_text()
     assert f"| personal | {score.mean():.1f} |" in markdown
-    assert (path.parent / "report" / "tables.tex").read_text().count(r"\toprule") == 3
+    assert (path.parent / "report" / "tables.tex").read_text().count(r"\toprule") == 4
+    assert markdown.count("| client | train examples |") == 1 and "notice" not in html.partition("<h1>")[2]
+
+
+def test_a_run_that_has_not_ended_says_so_at_the_top(tmp_path):
+    path = matrix_run(tmp_path / "run" / "results.h5", rounds=12)
+    with h5py.File(path, "r+") as file:
+        file["segment_exit"][-1] = "signal SIGUSR1"
+        file["options"].attrs["rounds"] = np.int64(40)
+    html = report.write_report([path, matrix_run(tmp_path / "done" / "results.h5")], tmp_path / "out").read_text()
+    assert html.index("The run run has not ended: 12 of 40 rounds are done; stopped by signal SIGUSR1</p>") < html.index("<section>")
+    assert html.count('class="notice"') == 1 and "12 of 40 rounds ·" in html
+    (path.parent / "segments").mkdir()
+    for segment in ("000010.h5", "000020.h5", "000099.h5.tmp", "note.h5"):
+        (path.parent / "segments" / segment).touch()
+    (path.parent / "options.ini").write_text("# run\nseed = 1\nrounds = 60\n")  # as a resumed run has written it
+    (run,) = runs.read([path])
+    assert run.unfinished == (
+        "The run run has not ended: 20 of 60 rounds are done, of which this page shows the first 12. If it is not "
+        f"running still, go on with: pf2lora --config {path.parent / 'options.ini'} --resume")
+
+
+@pytest.mark.parametrize("change", [
+    lambda file: file.attrs.__delitem__("end_utc"), lambda file: file["segment_exit"].__setitem__(-1, "unknown"),
+    lambda file: file["options"].attrs.__setitem__("rounds", np.int64(13))])
+def test_every_sign_of_an_end_to_come_is_seen(tmp_path, change):
+    path = matrix_run(tmp_path / "results.h5", rounds=12)
+    assert runs.read([path])[0].unfinished == ""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    assert runs.read([path])[0].unfinished.startswith(f"The run {tmp_path.name} has not ended: 12 ")
+
+
+def test_a_run_that_was_complete_and_is_resumed_says_so(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", clients=3, rounds=12)
+    (path.parent / "segments").mkdir()
+    (path.parent / "segments" / "000012.h5").touch()  # left over where the end was cut short: nothing is missing
+    assert runs.read([path])[0].unfinished == ""
+    (path.parent / "segments" / "000015.h5").touch()
+    assert runs.read([path])[0].unfinished.endswith("15 rounds are done, of which this page shows the first 12")
+
+
+def test_segments_without_results_are_told_with_their_rounds(tmp_path, capsys):
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "segments" / "000015.h5").touch()
+    (tmp_path / "options.ini").write_text("rounds = 40\n")
+    assert report.main([str(tmp_path)]) == 3
+    told = capsys.readouterr().err
+    assert "holds no results.h5: the run has not ended, 15 of 40 rounds are saved" in told
+    assert f"pf2lora --config {tmp_path / 'options.ini'} --resume" in told
+
+
+def test_relations_leave_out_what_is_the_same_for_every_client(tmp_path):
+    path = text_run(tmp_path / "results.h5", clients=6, held_out=1)
+    (run,) = runs.read([path])
+    assert len(spectra.rank_relations(run).figure.axes) == 4 and len(spectra.norm_ratio_relations(run).figure.axes) == 2
+    run.data["train_examples"][:5] = 60  # of those that train
+    ranks, norms = spectra.rank_relations(run), spectra.norm_ratio_relations(run)
+    assert [axes.get_xlabel() for axes in ranks.figure.axes] == ["label entropy of the client, nats"] * 2
+    assert [axes.get_ylabel() for axes in ranks.figure.axes] == ["entropy rank", "energy rank (95%)"]
+    assert len(norms.figure.axes) == 1
+    for plot in (ranks, norms):
+        assert plot.caption.endswith("Not drawn, being the same for every client: training examples (60).")
+    run.data["total_singular_values"][-1] = [2, 1.5, 0, 0, 0, 0]
+    assert spectra.rank_relations(run) is None
+    run.data["total_singular_values"][-1, :, :, 1] = 1.4 + 0.1 * np.arange(6)[:, None]  # the energy rank stays 2
+    plot = spectra.rank_relations(run)
+    assert [axes.get_ylabel() for axes in plot.figure.axes] == ["entropy rank"]
+    assert plot.caption.endswith("every client: energy rank (95%) (2), training examples (60).")
+
+
+def test_common_and_total_of_equal_rank_are_both_seen(tmp_path):
+    """The mean of the total's ranks 3 and 5 is the common one's 4."""
+    (run,) = runs.read([matrix_run(tmp_path / "results.h5")])
+    run.data = run.data.isel(spectrum=[0, 0]).assign_coords(spectrum=[20, 40])
+    plot = spectra.ranks_by_round(runs.group([run]))
+    plot.save(tmp_path)
+    picture = matplotlib.image.imread(tmp_path / "ranks_by_round.png")[..., :3]
+    panels = picture[: int(0.85 * len(picture)), picture.shape[1] // 2:]  # without the legend; the numerical rank
+    for kind in ("common", "total"):
+        near = np.abs(panels - matplotlib.colors.to_rgb(style.TERM[kind])).max(axis=-1) < 0.02
+        assert near.sum() > 500 and near.any(axis=0).sum() > 100, kind
 
 
 def test_report_compares_runs(tmp_path):
@@ -74,7 +157,7 @@ def test_report_compares_runs(tmp_path):
              for seed in (1, 2) for name, own, common in (("pf2lora", 2, True), ("local", 0, False))]
     page = report.write_report(paths, tmp_path / "out")
     own = {f"run1_{name}" for name in ("singular_spectra", "rank_relations", "norm_ratio_relations")}
-    other = {f"run2_{name}" for name in ("singular_spectra", "rank_relations")}
+    other = {"run2_singular_spectra"}  # in this file the ranks of local's clients are the same
     shared = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round"}
     html = check_page(page, shared | own | other)
     assert "Paired differences to pf2lora" in html and "Options that differ" in html

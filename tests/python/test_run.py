@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from program import MATRIX, ROOT, assert_same, bits, digests, needs_program, run, stopped
+from program import MATRIX, PROGRAM, ROOT, assert_same, bits, digests, needs_program, run, segments, stopped
+
+import analysis
 
 pytestmark = needs_program
 
@@ -61,6 +63,36 @@ def test_another_seed_or_lockstep_gives_other_bits(small_text, tmp_path):
 def test_every_method_and_option_gives_the_same_bits_at_one_and_two_ranks(name, small_text, tmp_path):
     options = {**small_text, "rounds": 2, **VARIANTS[name]}
     assert_same(bits(tmp_path / "two", options, 2), bits(tmp_path / "one", options))
+
+
+def listed_methods() -> list[str]:
+    """The names under Algorithms that --list prints."""
+    if not PROGRAM.is_file():
+        return []
+    lines = run({"list": True}).stdout.split("\n\n")[0].splitlines()
+    assert lines[0].startswith("Algorithms"), lines
+    return [line.split()[0] for line in lines[1:]]
+
+
+# Options that make more of a method happen in two short rounds.
+TELLING = {
+    "hetlora": {"min-rank": 1, "pruning": 0.5, "tail-penalty": 1},
+    "flexlora": {"client-ranks": "2,4,3"},
+    "fedrep": {"head-steps": 2},
+    "feddpa-f": {"local-rounds": 1},
+    "fedfmsl": {"stage-one-rounds": 1},
+    "prompt": {"client-prompts": 2, "prompts": 4},
+    "prefix": {"client-prompts": 2, "prompts": 4},
+}
+
+
+@pytest.mark.parametrize("algorithm", listed_methods())
+def test_every_method_gives_the_same_bits_at_one_two_and_four_ranks(algorithm, small_text, tmp_path):
+    options = {**small_text, "rounds": 2, "local-steps": 2, "examples-per-client": 16, "test-examples-per-client": 10,
+               "algorithm": algorithm, **TELLING.get(algorithm, {})}
+    alone = bits(tmp_path / "1", options)
+    for ranks in (2, 4):
+        assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
 
 
 @pytest.mark.parametrize("algorithm", ["homlora", "fedit", "local"])
@@ -116,6 +148,50 @@ def test_a_time_limit_stops_a_run_that_resumes_at_other_numbers_of_ranks(change,
         assert file["round"][...].tolist() == [1, 2]
     run({**options, "resume": True}, 1)
     assert_same(digests(tmp_path / "run"), whole)
+
+
+def test_every_start_of_a_run_is_recorded_and_the_first_one_is_not_overwritten(tmp_path):
+    output = tmp_path / "run"
+    run({**MATRIX, "output": output, "max-hours": 1e-6, "progress": "off"}, 2, code=85)
+    with h5py.File(output / "results.h5") as file:
+        first = dict(file.attrs)
+        assert "end_utc" not in first
+    run({"resume": True, "output": output, "max-hours": 0}, 1)
+    run({"resume": True, "output": output}, 4)  # nothing is left to do
+    run({"resume": True, "output": output, "rounds": 25})
+    found = segments(output)
+    assert found["first_round"] == [1, 2, 21] and found["last_round"] == [1, 20, 25]
+    assert found["exit"] == ["--max-hours 1e-06", "done", "done"]
+    assert found["ranks"] == [2, 1, 1] and found["threads"] == [1, 1, 1]
+    assert found["start_utc"] == sorted(found["start_utc"]) and "" not in found["end_utc"]
+    assert [words.count("--resume") for words in found["command_line"]] == [0, 1, 1]
+    assert "--rounds 25" in found["command_line"][2]
+    with h5py.File(output / "results.h5") as file:
+        now = dict(file.attrs)
+        assert now.pop("end_utc") == found["end_utc"][2] and now.pop("last_round") == 25
+        assert file["options"].attrs["rounds"] == 25
+    assert {name: str(value) for name, value in now.items()} == {
+        name: str(value) for name, value in first.items() if name != "last_round"}
+    assert analysis.check_format(output / "results.h5") == []
+
+
+def test_resume_takes_the_options_of_the_run(small_text, tmp_path):
+    options = {**small_text, "checkpoint-every": 0, "hypergradient": "joint", "learning-rate": 3e-3}
+    whole = bits(tmp_path / "whole", options)
+    run({**options, "output": tmp_path / "run", "max-hours": 1e-6, "overwrite": True, "progress": "off"}, 2, code=85)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    run({"resume": True, "output": tmp_path / "moved", "max-hours": 0})
+    assert_same(digests(tmp_path / "moved"), whole)
+    run({"config": tmp_path / "moved" / "options.ini", "output": tmp_path / "again"})
+    assert_same(digests(tmp_path / "again"), whole)
+
+
+def test_another_number_of_threads_is_noted_by_resume(tmp_path):
+    options = {**MATRIX, "output": tmp_path / "run", "progress": "lines"}
+    run({**options, "max-hours": 1e-6}, code=85)
+    resume = {"resume": True, "output": tmp_path / "run", "max-hours": 1e-6}
+    assert "last digits" not in run(resume, code=85).stdout
+    assert "--threads is 2 from here on and was 1" in run({**resume, "threads": 2}, code=85).stdout
 
 
 def test_a_finished_run_resumed_with_more_rounds_is_the_longer_run(tmp_path):

@@ -11,7 +11,7 @@ import time
 import h5py
 import pytest
 
-from program import MATRIX, assert_same, bits, children, digests, needs_program, run, start, wait_for
+from program import MATRIX, assert_same, bits, children, digests, needs_program, run, segments, start, wait_for
 from program import assert_refused, contents
 
 pytestmark = needs_program
@@ -58,6 +58,41 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturb
     saved = (tmp_path / "run" / "checkpoint.h5").is_file()
     run({**options, "resume" if saved else "overwrite": True}, 2)
     assert_same(digests(tmp_path / "run"), expected)
+    found = segments(tmp_path / "run")
+    assert found["first_round"] == [1, *(last + 1 for last in found["last_round"][:-1])]
+    assert found["last_round"][-1] == LONG["rounds"]
+    for reason, end in list(zip(found["exit"], found["end_utc"]))[:-1]:
+        assert (reason, end) == ("unknown", "") or reason == "done" and end
+    assert found["exit"][-1] == "done" and found["end_utc"][-1]
+
+
+def test_a_killed_start_stays_marked_so(tmp_path):
+    options = {**LONG, "rounds": 20000, "output": tmp_path / "run"}
+    process = start({**options, "progress": "lines"})
+    wait_for(process, "loss")
+    while not (tmp_path / "run" / "checkpoint.h5").is_file():
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    run({"resume": True, "output": tmp_path / "run", "max-hours": 1e-6, "progress": "off"}, 2, code=85)
+    found = segments(tmp_path / "run")
+    assert found["exit"] == ["unknown", "--max-hours 1e-06"] and found["ranks"] == [1, 2]
+    assert found["end_utc"][0] == "" and found["end_utc"][1]
+    last = found["last_round"][0]
+    assert last % LONG["checkpoint-every"] == 0 and found["first_round"] == [1, last + 1]
+
+
+def test_a_directory_without_anything_saved_is_taken_again(tmp_path):
+    options = {**LONG, "checkpoint-every": 0, "rounds": 20000, "output": tmp_path / "run"}
+    process = start({**options, "progress": "lines"})
+    wait_for(process, "loss")
+    assert_refused(options, 2, ["in use by another run"], tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == ["lock", "options.ini"]
+    run({**MATRIX, "output": tmp_path / "run", "progress": "off"})
+    assert not (tmp_path / "run" / "lock").exists() and (tmp_path / "run" / "results.h5").is_file()
 
 
 def test_a_second_run_in_a_directory_is_refused_and_the_first_is_not_disturbed(tmp_path):

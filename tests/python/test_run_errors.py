@@ -18,7 +18,7 @@ pytestmark = needs_program
 # Changed options of a run on text, its exit code and what the message has to say.
 OPTIONS = {
     "unknown option": ({"learning-rat": 1}, 2, ["'learning-rat' is not known", "learning-rate"]),
-    "unknown algorithm": ({"algorithm": "pf2lor"}, 2, ["'pf2lor' is not known", "pf2lora"]),
+    "unknown algorithm": ({"algorithm": "pf2lor"}, 2, ["'pf2lor' is not known", "pf2lora, homlora", "mean 'pf2lora'"]),
     "unknown choice": ({"partition": "dirichlett"}, 2, ["partition", "dirichlett", "label-sort"]),
     "a foreign method's option": ({"algorithm": "homlora", "hypergradient": "exact"}, 2,
                                   ["hypergradient", "pf2lora", "homlora"]),
@@ -33,7 +33,8 @@ OPTIONS = {
     "everyone held out": ({"held-out-clients": 5}, 2, ["held-out-clients", "5"]),
     "resume and overwrite": ({"resume": True, "overwrite": True}, 2, ["exclude"]),
     "no model": ({"model": "nowhere"}, 3, ["nowhere", "config.json"]),
-    "no data": ({"data": "nowhere.h5"}, 3, ["nowhere.h5", "prepare.py"]),
+    "no data": ({"data": "nowhere.h5"}, 3, [".venv/bin/python jobs/prepare.py DATASET --output nowhere.h5"]),
+    "no default data": ({"data": "nowhere/wordnet.h5"}, 3, ["prepare.py wordnet --output nowhere/wordnet.h5"]),
     "more clients than examples": ({"clients": 400, "examples-per-client": 1, "min-examples": 1}, 2, ["400"]),
     "too few examples for all": ({"examples-per-client": 200}, 2, ["examples-per-client"]),
     "too few examples for min-examples": ({"examples-per-client": 20, "min-examples": 30}, 2, ["min-examples", "30"]),
@@ -252,6 +253,8 @@ CHANGED = {
     "method's option": ({"hypergradient": "joint"}, 2, ["--hypergradient", "'joint'", "'exact'"]),
     "lockstep": ({"lockstep": 3}, 2, ["--lockstep"]),
     "clients": ({"clients": 4}, 2, ["--clients"]),
+    "several": ({"clients": 4, "seed": 7, "rank": 3, "threads": 2}, 2, ["--clients is '4' (was '5'), --rank is '3' (was "
+                                                                       "'4'), --seed is '7' (was '1'), which"]),
 }
 
 
@@ -311,6 +314,36 @@ def test_lost_segments_are_refused(stopped_run, tmp_path):
                          ids=["pf2lora", "homlora", "lower level", "local"])
 def test_a_loss_that_is_not_finite_names_client_round_and_step(options, small_text, tmp_path):
     assert_diverges({**small_text, **options}, tmp_path)
+
+
+def test_a_run_that_fails_before_anything_is_saved_does_not_block_its_name(tmp_path):
+    output = tmp_path / "run"
+    run({**MATRIX, "learning-rate": 1e9, "output": output, "progress": "off"}, code=4)
+    assert [entry.name for entry in output.iterdir()] == ["options.ini"]
+    bits(output, MATRIX)
+
+
+def test_a_loss_that_grows_large_and_stays_finite_is_noted_once(small_text, tmp_path):
+    diverging = {**small_text, "algorithm": "homlora", "optimizer": "sgd", "learning-rate": 10}
+    said = run({**diverging, "output": tmp_path / "run"}, 2).stdout
+    assert said.count("training diverges") == 1, said
+    assert re.search(r"loss of round 1 is .* guessing among 6 classes has 1.792; lower --learning-rate", said), said
+    diverging = {**MATRIX, "learning-rate": 0.7, "local-steps": 2, "rounds": 4, "evaluate-every": 0}
+    said = run({**diverging, "output": tmp_path / "matrix"}).stdout
+    assert re.search(r"loss of round \d is .* while round 1 had .*lower --learning-rate", said), said
+    for calm, options in enumerate((small_text, MATRIX)):
+        assert "diverges" not in run({**options, "output": tmp_path / str(calm)}).stdout
+
+
+def test_options_without_effect_are_noted(small_text, tmp_path):
+    idle = {**small_text, "dirichlet-alpha": None, "client-rank": None, "partition": "iid", "label-sort": 0.5,
+            "client-learning-rate": 0.2, "rounds": 1, "output": tmp_path / "run"}
+    wanted = ["--label-sort has no effect with --partition iid"]
+    for change in ({"dry-run": True}, {}, {"algorithm": "homlora", "dry-run": True, "output": tmp_path / "other"}):
+        if "algorithm" in change:
+            wanted.append("--client-learning-rate has no effect with --algorithm homlora")
+        said = run({**idle, **change}).stdout
+        assert said.count("has no effect") == len(wanted) and all(words in said for words in wanted), said
 
 
 def test_matrices_that_diverge_are_a_numerical_failure(tmp_path):

@@ -43,7 +43,7 @@ TEST(Placement, RowsLiveOnClientModRanksBeforeTraining) {
 TEST(Placement, TheLongestGroupGoesFirstToTheLeastLoadedRank) {
   // Works 5, 4, 3, 3 on two ranks: 5 + 3 and 4 + 3.
   std::vector<Group> groups = {{{0}, 3, 0}, {{1}, 5, 0}, {{2}, 4, 0}, {{3}, 3, 0}};
-  Placement(4, 2).place(groups);
+  Placement(4, 2).place(groups, Placement::Use::trains);
   EXPECT_NE(groups[1].rank, groups[2].rank);
   EXPECT_NE(groups[0].rank, groups[3].rank);
   EXPECT_EQ(groups[0].rank, groups[2].rank);
@@ -55,7 +55,8 @@ TEST(Placement, FullParticipationMovesNothing) {
       Placement placement(10, ranks);
       for (int round = 0; round < 4; ++round) {
         auto groups = make_groups(first_clients(10), lockstep, work_of);
-        EXPECT_TRUE(placement.place(groups).empty()) << ranks << " ranks, round " << round;
+        EXPECT_TRUE(placement.place(groups, Placement::Use::trains).empty())
+            << ranks << " ranks, round " << round;
       }
     }
   }
@@ -75,7 +76,7 @@ TEST(Placement, EveryRowIsWhereItsClientWasLastTrainedAndMovesLeadThere) {
         if (random() % 2 == 0) cohort.push_back(client);
       }
       auto groups = make_groups(cohort, lockstep, work_of);
-      const auto moves = placement.place(groups);
+      const auto moves = placement.place(groups, Placement::Use::trains);
       std::set<int64_t> moved;
       for (const Move& move : moves) {
         EXPECT_TRUE(moved.insert(move.client).second) << "moved twice in one round";

@@ -11,6 +11,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 const std::string kBefore =
     "# a comment = nothing\nrounds = 10\nrank = 8\noutput = a\nthreads = 1\nmodel = x\nprefix-cache = 1\n";
@@ -54,6 +55,14 @@ TEST(ResumeCheck, AChangedOptionIsNamedWithBothValues) {
   EXPECT_THAT(refusal<OptionError>(texts(replaced("rank = 8", "rank = 4"))),
               AllOf(HasSubstr("--rank is '4'"), HasSubstr("'8'")));
   EXPECT_THAT(refusal<OptionError>(texts(kBefore + "clip = 1\n")), HasSubstr("--clip is '1'"));
+}
+
+TEST(ResumeCheck, AllChangedOptionsStandInOneMessage) {
+  std::string now = replaced("rank = 8", "rank = 4") + "seed = 7\n";
+  now.replace(now.find("threads = 1"), 11, "threads = 2");  // may change
+  EXPECT_THAT(refusal<OptionError>(texts(now)),
+              AllOf(HasSubstr("--rank is '4' (was '8'), --seed is '7' (was not there), which may not change"),
+                    Not(HasSubstr("threads"))));
 }
 
 TEST(ResumeCheck, RoundsAreFixedWhereRatesDependOnThem) {

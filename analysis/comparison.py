@@ -1,0 +1,357 @@
+"""A folder of runs as one comparison: methods by settings, seeds paired, the tuned settings chosen by validation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import statistics
+from .loader import FormatError, load_scores
+from .runs import EXECUTION, WORDS, Run, show
+
+# Options that say what is learned from which data: runs that differ in one of them are of different settings.
+SETTING_OPTIONS = frozenset(
+    "problem model data pooling precision backend clients clients-per-round held-out-clients partition "
+    "dirichlet-alpha label-sort examples-per-client test-examples-per-client validation-share min-examples".split()
+)
+# Methods whose weights are made to be adapted: what a client deploys is the adapted model, not the personal one.
+ADAPTED_METHODS = frozenset(("per-fedavg",))
+KINDS = ("personal", "common", "adapted")
+
+
+@dataclass
+class Scores:
+    """What a comparison takes from one run. Arrays are over the clients that train, [client], accuracies in shares."""
+
+    path: str
+    setting: str
+    method: str
+    tuned: dict[str, str]
+    options: dict
+    accuracy: dict[str, np.ndarray]  # of KINDS and majority, those that were evaluated
+    curves: dict[str, tuple[np.ndarray, np.ndarray]]  # (round numbers, means over clients) by kind, or error
+    costs: dict[str, float]  # of a client in a round, and parameters
+    partition: str  # equal where clients hold the same examples
+    version: str
+    unseen: float = math.nan  # accuracy of held-out clients after adaptation
+    validation: float = math.nan
+    error: np.ndarray | None = None  # matrix problem: relative error
+    loss: np.ndarray | None = None  # matrix problem: of the personal model
+
+    @property
+    def seed(self):
+        return self.options.get("seed")
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.options.get("algorithm", "unknown"))
+
+    def mean(self, kind: str) -> float:
+        """Macro mean accuracy; NaN where it was not evaluated."""
+        return statistics.macro_mean(self.accuracy[kind]) if kind in self.accuracy else math.nan
+
+    @property
+    def deployed(self) -> str:
+        """The kind of accuracy that the method is judged by."""
+        return "adapted" if self.algorithm in ADAPTED_METHODS and "adapted" in self.accuracy else "personal"
+
+    @property
+    def headline(self) -> float:
+        """Accuracy of what is deployed, in percent; in the matrix problem log10 of the mean relative error."""
+        if self.error is None:
+            return 100 * self.mean(self.deployed)
+        mean = statistics.macro_mean(self.error)
+        return math.log10(mean) if mean > 0 else math.nan
+
+
+@dataclass
+class Candidate:
+    """One setting of the tuned options: its runs and their mean validation accuracy."""
+
+    tuned: dict[str, str]
+    runs: list[Scores]
+    validation: float = math.nan
+
+
+@dataclass
+class Cell:
+    """A method in a setting, with the tuned options that were chosen; runs in order of their seeds."""
+
+    setting: str
+    method: str
+    runs: list[Scores]
+    candidates: list[Candidate]
+    wanted: int  # runs of the chosen candidate, ended or not
+    grid: int  # candidates, ended or not
+
+    def over_seeds(self, value) -> list[float]:
+        return [value(run) for run in self.runs]
+
+    @property
+    def first(self) -> Scores:
+        return self.runs[0]
+
+
+@dataclass
+class Comparison:
+    """All cells, by (setting, method), in the order of the sweep."""
+
+    folder: Path
+    cells: dict[tuple[str, str], Cell]
+    reference: str
+    missing: list[str] = field(default_factory=list)  # runs that are listed and have not ended
+    further: list[str] = field(default_factory=list)  # runs that stand in the folder and are not listed
+
+    @property
+    def settings(self) -> list[str]:
+        return list(dict.fromkeys(setting for setting, _ in self.cells))
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(method for _, method in self.cells))
+
+    def of(self, setting: str) -> list[Cell]:
+        return [cell for (where, _), cell in self.cells.items() if where == setting]
+
+    @property
+    def runs(self) -> list[Scores]:
+        return [run for cell in self.cells.values() for run in cell.runs]
+
+    @property
+    def is_matrix(self) -> bool:
+        return self.runs[0].error is not None
+
+    def local_only(self, run: Scores) -> Scores | None:
+        """Local-only training of the same setting, seed and partition."""
+        others = (other for cell in self.of(run.setting) for other in cell.runs if other.algorithm == "local")
+        return next((other for other in others if pairs_up(run, other)), None)
+
+
+def pairs_up(a: Scores, b: Scores) -> bool:
+    """Whether two runs are of the same seed and gave the same examples to the same clients."""
+    return a.seed == b.seed and a.partition == b.partition
+
+
+def differences(cell: Cell, reference: Cell, value, base) -> list[float]:
+    """value(run) minus base(run of the reference with the same seed and partition), for every seed that both have."""
+    return [value(run) - base(other) for run in cell.runs for other in reference.runs if pairs_up(run, other)]
+
+
+# ---- reading ----------------------------------------------------------------------------------------------
+def is_folder(path) -> bool:
+    """Whether a path is a folder of runs: a sweep's, or one that holds results.h5 further down only."""
+    path = Path(path)
+    if not path.is_dir() or (path / "results.h5").exists():
+        return False
+    return (path / "sweep.json").is_file() or next(path.rglob("results.h5"), None) is not None
+
+
+def read_folder(folder, reference: str | None = None) -> Comparison:
+    """The comparison of all runs of a folder. Throws FormatError.
+
+    sweep.json tells what each run is; without it, runs are told apart by their options.
+    """
+    folder = Path(folder)
+    listed = _listed(folder) if (folder / "sweep.json").is_file() else None
+    standing = sorted(file.parent for file in folder.rglob("results.h5"))
+    entries = {folder / entry["path"]: entry for entry in listed} if listed is not None else dict.fromkeys(standing)
+    ended = [path for path, entry in entries.items() if _ended(path, entry and entry["rounds"])]
+    scores = [scored(path, folder, entries[path]) for path in ended]
+    if listed is None:
+        _label(scores)
+        wanted = [(run.setting, run.method, ()) for run in scores]
+    else:
+        wanted = [(entry["setting"], entry["method"], tuple(entry["tuned"].items())) for entry in listed]
+    missing = [_name(path, folder) for path in entries if path not in ended]
+    further = [_name(path, folder) for path in standing if path not in entries]
+    if not scores:
+        raise FormatError(f"{folder} holds no run that has ended; jobs/sweep.py goes on with a sweep")
+    if len({run.error is None for run in scores}) > 1:
+        raise FormatError("the matrix problem and text cannot be compared: give a folder of one problem")
+    cells = _cells(scores, wanted)
+    return Comparison(folder, cells, _reference(cells, reference), missing, further)
+
+
+def _listed(folder: Path) -> list[dict]:
+    try:
+        content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        if content["format"] != "pf2lora-sweep" or content["format_version"] != 1:
+            raise ValueError("another format")
+        for entry in content["runs"]:
+            for name in ("path", "setting", "method", "rounds", "tuned"):
+                entry[name]
+        return content["runs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{folder / 'sweep.json'} is not what jobs/sweep.py writes ({error!r}); run the sweep again"
+                          ) from error
+
+
+def _name(directory: Path, folder: Path) -> str:
+    return str(directory.relative_to(folder))
+
+
+def _ended(directory: Path, rounds: int | None) -> bool:
+    """Whether a run's results.h5 holds all its rounds (`rounds`, or those that it was asked for)."""
+    import h5py
+
+    if any((directory / "segments").glob("*.h5")):
+        return False
+    try:
+        with h5py.File(directory / "results.h5", "r") as file:
+            asked = int(file["options"].attrs["rounds"]) if rounds is None else rounds
+            return int(np.max(file["round"][...], initial=0)) >= asked
+    except OSError:
+        return False
+    except KeyError:  # written by something else: the loader says what is wrong
+        return True
+
+
+def scored(directory: Path, folder: Path, entry: dict | None = None) -> Scores:
+    """Loads a run and keeps what a comparison needs. Throws FormatError."""
+    data = load_scores(directory)
+    run = Run(data, _name(directory, folder))
+    entry = entry or {"setting": "", "method": "", "tuned": {}}
+    values = {kind: run.clients(f"{kind}_accuracy") for kind in (*KINDS, "majority")}
+    names = {"error": "relative_error"} if run.is_matrix else {kind: f"{kind}_accuracy" for kind in KINDS}
+    curves = {kind: run.by_round(name) for kind, name in names.items()}
+    adapted = values["adapted"]
+    held_out = data["held_out"].values
+    return Scores(
+        path=run.name, setting=entry["setting"], method=entry["method"], tuned=entry["tuned"],
+        options=run.options, accuracy={kind: v[run.trained] for kind, v in values.items() if v is not None},
+        curves={kind: (data["evaluation"].values, _client_means(v)) for kind, v in curves.items() if v is not None},
+        costs=_costs(run), partition=_partition(run),
+        version=" ".join(str(data.attrs.get(name, ""))[:12] for name in ("program_version", "git_commit")).strip(),
+        unseen=statistics.macro_mean(adapted[held_out]) if adapted is not None and not held_out.all() else math.nan,
+        validation=validation_accuracy(run),
+        error=_trained(run, "relative_error"), loss=_trained(run, "personal_loss") if run.is_matrix else None)
+
+
+def _client_means(values: np.ndarray) -> np.ndarray:
+    return np.array([statistics.macro_mean(row) for row in values])
+
+
+def _trained(run: Run, name: str) -> np.ndarray | None:
+    values = run.clients(name)
+    return None if values is None else values[run.trained]
+
+
+def _partition(run: Run) -> str:
+    digest = hashlib.sha256()
+    names = ("train_offsets", "train_index", "test_offsets", "test_index")
+    if all(name in run.data for name in names):
+        digest.update(str(run.data.attrs.get("data_sha256", "")).encode())
+        for name in names:
+            digest.update(run.data[name].values.tobytes())
+    else:
+        keys = ("clients", "seed", *(name for name in run.options if name.startswith("matrix-")))
+        digest.update(repr([(name, show(run.options.get(name, ""))) for name in keys]).encode())
+    return digest.hexdigest()
+
+
+def _costs(run: Run) -> dict[str, float]:
+    """What a client computed and sent in a round that it took part in, and parameters; what is not recorded lacks."""
+    data, costs = run.data, {}
+    took = data["took_part"].transpose("round", "client").values > 0
+    for name in ("gradient_evaluations", "bytes_up", "bytes_down"):
+        if name in data and took.any():
+            costs[name] = float(data[name].transpose("round", "client").values[took].mean())
+    for name, attribute in (("parameters_trained", "trained_parameters"), ("parameters_stored", "stored_parameters")):
+        if name in data:
+            costs[name] = float(data[name].values[run.trained].mean())
+        elif attribute in data.attrs:
+            costs[name] = float(np.mean(data.attrs[attribute]))
+    return costs
+
+
+def validation_accuracy(run: Run) -> float:
+    """Macro mean accuracy, of what is deployed, on the clients' validation examples at the last evaluation.
+
+    NaN where none is recorded.
+    """
+    kind = "adapted" if run.algorithm in ADAPTED_METHODS else "personal"
+    right, examples = run.clients(f"validation_{kind}_correct"), run.clients("validation_examples")
+    if right is None or examples is None:
+        return math.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return statistics.macro_mean(np.where(examples > 0, right / examples, np.nan)[run.trained])
+
+
+# ---- what a folder without sweep.json holds ---------------------------------------------------------------
+def _label(runs: list[Scores]) -> None:
+    """Names settings by the options of data and clients in which runs differ, methods by all else."""
+    for run in runs:
+        same = [other for other in runs if other.algorithm == run.algorithm]
+        run.setting = _words(run, [n for n in _differing(runs) if n in SETTING_OPTIONS])
+        rest = _words(run, [n for n in _differing(same) if n not in SETTING_OPTIONS])
+        run.method = ", ".join([run.algorithm, *([rest] if rest else [])])
+
+
+def _differing(runs: list[Scores]) -> list[str]:
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    values = {name: {show(run.options[name]) for run in runs if name in run.options} for name in names}
+    return [n for n, v in values.items() if n not in EXECUTION and n not in ("seed", "algorithm") and len(v) > 1]
+
+
+def _words(run: Scores, names: list[str]) -> str:
+    return ", ".join(show(run.options[name]) if name in WORDS else f"{name} {show(run.options[name])}"
+                     for name in names if name in run.options)
+
+
+# ---- seeds and tuning -------------------------------------------------------------------------------------
+def _cells(scores: list[Scores], wanted: list[tuple]) -> dict[tuple[str, str], Cell]:
+    """Cells of the runs that ended; `wanted` has (setting, method, tuned options) of every run, ended or not."""
+    found: dict[tuple[str, str], dict[tuple, Candidate]] = {}
+    for run in scores:
+        candidates = found.setdefault((run.setting, run.method), {})
+        candidate = candidates.setdefault(tuple(run.tuned.items()), Candidate(run.tuned, []))
+        for other in candidate.runs:
+            if other.seed == run.seed:
+                raise FormatError(f"{other.path} and {run.path} are the same configuration with the same seed; "
+                                  "compare a folder that holds each once")
+        candidate.runs.append(run)
+    cells = {}
+    for (setting, method), candidates in found.items():
+        for candidate in candidates.values():
+            candidate.runs.sort(key=lambda run: (run.seed is None, run.seed))
+        chosen = choose(list(candidates.values()), setting, method)
+        asked = [tuned for where, what, tuned in wanted if (where, what) == (setting, method)]
+        cells[setting, method] = Cell(setting, method, chosen.runs, list(candidates.values()),
+                                      asked.count(tuple(chosen.tuned.items())), len(set(asked)))
+    return cells
+
+
+def choose(candidates: list[Candidate], setting: str, method: str) -> Candidate:
+    """The candidate of the best mean validation accuracy over seeds, among those with the most seeds.
+
+    Test scores have no part in it: throws FormatError where several candidates have no validation accuracy.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    for candidate in candidates:
+        values = [run.validation for run in candidate.runs]
+        if any(math.isnan(value) for value in values):
+            where = f"{method} in {setting}" if setting else method
+            raise FormatError(
+                f"{where} was run with {len(candidates)} settings of {', '.join(candidates[0].tuned)}, and "
+                f"{candidate.runs[0].path} has no validation accuracy to choose by; run with --validation-share. The "
+                "test set is never used for that")
+        candidate.validation = statistics.macro_mean(values)
+    most = max(len(candidate.runs) for candidate in candidates)
+    return max((c for c in candidates if len(c.runs) == most), key=lambda c: c.validation)
+
+
+def _reference(cells: dict, wanted: str | None) -> str:
+    methods = list(dict.fromkeys(method for _, method in cells))
+    if wanted is not None:
+        if wanted not in methods:
+            raise FormatError(f"there is no method '{wanted}' to compare with; there are {', '.join(methods)}")
+        return wanted
+    if "pf2lora" in methods:
+        return "pf2lora"
+    return next((method for (_, method), cell in cells.items() if cell.first.algorithm == "pf2lora"), methods[0])

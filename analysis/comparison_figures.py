@@ -1,0 +1,194 @@
+"""Figures of a comparison: scores by method and setting with every seed, over rounds, and ablations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+
+from . import statistics
+from .comparison import Cell, Comparison
+from .comparison_tables import Ablation, judged
+from .runs import show
+from .style import GREY, LINES, WIDTH, Plot, canvas, configuration_styles, legend_below, styled
+
+_ACROSS = 3  # panels in a row
+_CUT = "which runs off the axis where seeds are few"
+_LOG_SPAN = 20  # largest over smallest value of an option from which on its axis is logarithmic
+
+
+def _styles(comparison: Comparison) -> dict[str, tuple]:
+    """(colour, line) of each method, the same in all figures."""
+    methods = {method: cell.first.algorithm for (_, method), cell in reversed(comparison.cells.items())}
+    names = comparison.methods
+    return dict(zip(names, configuration_styles([methods[name] for name in names])))
+
+
+def _panels(comparison: Comparison, height: float, sharey: bool):
+    settings = comparison.settings
+    across = min(_ACROSS, len(settings))
+    rows = math.ceil(len(settings) / across)
+    figure = canvas(rows * height + 0.5, width=WIDTH if across > 1 else 5.0)
+    grid = figure.subplots(rows, across, sharey=sharey, squeeze=False)
+    for axes in grid.ravel()[len(settings):]:
+        axes.set_visible(False)
+    return figure, grid, dict(zip(settings, grid.ravel()))
+
+
+def _score_axis(axis, comparison: Comparison) -> str:
+    """Formats an axis of headline scores; returns its label."""
+    if comparison.is_matrix:
+        return "log10 of relative error"
+    axis.set_major_formatter(PercentFormatter(decimals=0))
+    return "personal accuracy"
+
+
+def _limits(points, whole: bool) -> tuple[float, float]:
+    """Limits of an axis around points, with room for intervals; of few seeds these may be wide, and run off it.
+
+    `whole`: none beyond 0 and 100.
+    """
+    points = np.array([point for point in points if not math.isnan(point)])
+    if not points.size:
+        return 0.0, 1.0
+    room = max(0.35 * np.ptp(points), 1e-3 * abs(points).max(), 1e-9)
+    low, high = points.min() - room, points.max() + room
+    return (max(low, -1.0), min(high, 101.0)) if whole else (low, high)
+
+
+def _adapted(cell: Cell) -> float:
+    return statistics.macro_mean(cell.over_seeds(lambda run: 100 * run.mean("adapted")))
+
+
+@styled
+def by_method(comparison: Comparison) -> Plot:
+    """Headline score of each method, a panel a setting: seeds, their mean and its 95% interval, and the controls."""
+    methods, styles, handles = comparison.methods, _styles(comparison), {}
+    figure, grid, panels = _panels(comparison, 0.75 + 0.27 * len(methods), sharey=True)
+    for setting, axes in panels.items():
+        points = []
+        for cell in comparison.of(setting):
+            y, colour = methods.index(cell.method), styles[cell.method][0]
+            seeds = cell.over_seeds(lambda run: run.headline)
+            mean, half, n = statistics.mean_interval(seeds)
+            points += [*seeds, _adapted(cell)]
+            if not comparison.is_matrix and cell.first.deployed == "personal" and not math.isnan(_adapted(cell)):
+                handles["after local steps"] = axes.plot(
+                    _adapted(cell), y, linestyle="none", marker="D", markersize=4.5, markerfacecolor="white",
+                    markeredgecolor="black", zorder=2)[0]
+            if n > 1:
+                axes.plot([mean - half, mean + half], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(seeds, np.full(len(seeds), y + 0.26), linestyle="none", marker="o", markersize=3, color=colour,
+                      alpha=0.55, markeredgewidth=0)
+            axes.plot(mean, y, linestyle="none", marker="o", markersize=5.5, color=colour, zorder=3)
+        majority = statistics.macro_mean([100 * run.mean("majority") for cell in comparison.of(setting)
+                                          for run in cell.runs])
+        if not math.isnan(majority):
+            handles["majority class"] = axes.axvline(majority, color=GREY, linestyle=LINES[1], linewidth=1)
+        axes.set_xlim(*_limits([*points, majority], whole=not comparison.is_matrix))
+        axes.set_title(setting)
+        axes.set_yticks(range(len(methods)), methods)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(_score_axis(axes.xaxis, comparison))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.grid(axis="y", visible=False)
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+    black = {"color": "black", "linestyle": "none", "marker": "o"}
+    marks = {"mean": Line2D([], [], markersize=5.5, **black)}
+    if any(len(cell.runs) > 1 for cell in comparison.cells.values()):
+        marks = {"mean and 95% interval": Line2D([], [], color="black", marker="o", markersize=5.5, linewidth=1.6),
+                 "one seed": Line2D([], [], markersize=3, alpha=0.55, **black)}
+    legend_below(figure, marks | handles)
+    what = "Relative error" if comparison.is_matrix else "Personal accuracy at the last evaluation"
+    return Plot("score_by_method", f"{what} by method and setting: mean over clients, every seed, and the mean over "
+                f"seeds with its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+
+
+@styled
+def by_round(comparison: Comparison) -> Plot | None:
+    """Accuracy (or error) over rounds, a panel a setting, a line a method; bands: standard deviation over seeds."""
+    styles, handles = _styles(comparison), {}
+    legend = 0.12 * len(comparison.methods) / math.ceil(len(comparison.settings) / _ACROSS)
+    figure, grid, panels = _panels(comparison, 2.5 + legend, sharey=True)
+    for setting, axes in panels.items():
+        for cell in comparison.of(setting):
+            kind = "error" if comparison.is_matrix else cell.first.deployed
+            curves = [run.curves[kind] for run in cell.runs if kind in run.curves]
+            shared = sorted(set.intersection(*(set(rounds.tolist()) for rounds, _ in curves))) if curves else []
+            if not shared:
+                continue
+            values = np.array([means[np.isin(rounds, shared)] for rounds, means in curves])
+            colour, line = styles[cell.method]
+            marker = {"marker": "o", "markersize": 3} if len(shared) <= 25 else {}
+            scale = 1 if comparison.is_matrix else 100
+            middle = scale * values.mean(axis=0)
+            axes.plot(shared, middle, color=colour, linestyle=line, **marker)
+            if len(values) > 1 and not comparison.is_matrix:
+                half = scale * values.std(axis=0, ddof=1)
+                axes.fill_between(shared, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)
+            handles[cell.method] = Line2D([], [], color=colour, linestyle=line)
+        axes.set_title(setting)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+        if comparison.is_matrix:
+            axes.set_yscale("log")
+        else:
+            axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    if not handles:
+        return None
+    for row in grid:
+        row[0].set_ylabel("relative error" if comparison.is_matrix else "personal accuracy")
+    legend_below(figure, {name: handles[name] for name in comparison.methods if name in handles})
+    bands = "" if comparison.is_matrix else " Bands: standard deviation over seeds."
+    what = "Relative error" if comparison.is_matrix else "Personal accuracy"
+    return Plot("score_by_round", f"{what} by round: mean over clients and seeds.{bands}"
+                f"{judged(comparison.runs)}", figure)
+
+
+@styled
+def ablation(comparison: Comparison, found: Ablation) -> Plot:
+    """Headline score over the values of one option, a line for each group of runs that are alike otherwise."""
+    values, styles, handles = found.values, _ablation_styles(comparison, found), {}
+    figure = canvas(3.0 + 0.1 * len(found.lines), width=5.2)
+    axes = figure.subplots()
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    places = {show(value): float(value) if numbers else i for i, value in enumerate(values)}
+    log = numbers and values[0] > 0 and values[-1] / values[0] >= _LOG_SPAN
+    for i, (label, line) in enumerate(found.lines.items()):
+        line = sorted(line, key=lambda point: places[show(point[0])])
+        summary = [statistics.mean_interval(cell.over_seeds(lambda run: run.headline)) for _, cell in line]
+        x = np.array([places[show(value)] for value, _ in line])
+        # Of the axis, so that intervals do not hide one another.
+        shift = (i - (len(found.lines) - 1) / 2) * min(0.012 if numbers else 0.05, 0.3 / len(found.lines))
+        x = x * 10 ** (shift * math.log10(values[-1] / values[0])) if log else x + shift * max(1e-12, _span(places))
+        colour, dashes = styles[label]
+        half = [0 if math.isnan(h) else h for _, h, _ in summary]
+        handles[label] = axes.errorbar(x, [mean for mean, _, _ in summary], yerr=half if any(half) else None,
+                                       color=colour, linestyle=dashes, marker="o", markersize=4, capsize=2.5,
+                                       elinewidth=1)[0]
+    axes.set_ylim(*_limits([seed for line in found.lines.values() for _, cell in line
+                            for seed in cell.over_seeds(lambda run: run.headline)], whole=not comparison.is_matrix))
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(list(places.values()), [show(value) for value in values])
+    axes.minorticks_off()
+    if not numbers:
+        axes.set_xlim(-0.4, len(values) - 0.6)
+    axes.set_xlabel(found.option)
+    axes.set_ylabel(_score_axis(axes.yaxis, comparison))
+    legend_below(figure, handles)
+    what = "Relative error" if comparison.is_matrix else "Personal accuracy"
+    return Plot(f"ablation_{found.option}", f"{what} over {found.option}, all other options alike along a line: mean "
+                f"over seeds and its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+
+
+def _span(places: dict[str, float]) -> float:
+    return max(places.values()) - min(places.values())
+
+
+def _ablation_styles(comparison: Comparison, found: Ablation) -> dict[str, tuple]:
+    algorithms = [line[0][1].first.algorithm for line in found.lines.values()]
+    return dict(zip(found.lines, configuration_styles(algorithms)))

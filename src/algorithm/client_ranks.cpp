@@ -1,0 +1,68 @@
+#include "algorithm/client_ranks.h"
+
+#include <torch/torch.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace pf2lora {
+
+void ClientRankOptions::visit(OptionVisitor& v) {
+  v.option("min-rank", min_rank, "the lowest rank of a client's adapter; the highest is --rank", at_least(1));
+  v.option("client-ranks", client_ranks,
+           "the ranks that clients start with, repeated when there are more clients; empty: rising linearly "
+           "from --min-rank to --rank",
+           anything());
+}
+
+std::vector<int64_t> start_ranks(const Options& options, const ClientRankOptions& own) {
+  const int64_t low = own.min_rank, high = options.rank;
+  if (low > high)
+    throw OptionError("--min-rank " + std::to_string(low) + " is above --rank " + std::to_string(high) +
+                      "; choose --min-rank at most --rank");
+  std::vector<int64_t> given;
+  for (const std::string& text : own.client_ranks) {
+    int64_t rank = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
+    if (error != std::errc() || end != text.data() + text.size() || rank < low || rank > high)
+      throw OptionError("--client-ranks holds '" + text + "'; ranks are whole numbers from --min-rank " +
+                        std::to_string(low) + " to --rank " + std::to_string(high));
+    given.push_back(rank);
+  }
+  std::vector<int64_t> ranks;
+  for (int64_t client = 0; client < options.clients; ++client) {
+    const double place = options.clients > 1 ? double(client) / double(options.clients - 1) : 1;
+    ranks.push_back(given.empty() ? low + std::llround(place * double(high - low))
+                                  : given[size_t(client) % given.size()]);
+  }
+  return ranks;
+}
+
+torch::Tensor rank_mask(const Level& level, const torch::Tensor& ranks) {
+  auto mask = torch::ones({ranks.size(0), level.size()}, ranks.options());
+  const auto inside =
+      torch::arange(level.rank(), ranks.options()).unsqueeze(0) < ranks.unsqueeze(1);  // [G, r]
+  for (size_t site = 0; site < level.sites().size(); ++site) {
+    level.down(mask, site).mul_(inside.unsqueeze(2));
+    level.up(mask, site).mul_(inside.unsqueeze(1));
+  }
+  return mask;
+}
+
+DeployedLevel::DeployedLevel(const Model& model, const Level& pairs)
+    : level_(pairs.sites(), pairs.rank(), pairs.scale(), pairs.names(), model.head()) {}
+
+LevelRows DeployedLevel::rows(const torch::Tensor& truncated, const torch::Tensor& head_level) const {
+  if (truncated.size(1) == level_.size()) return {&level_, truncated};
+  return {&level_, torch::cat({truncated, head_level}, 1)};
+}
+
+int64_t size_at_rank(const Level& level, int64_t rank) {
+  int64_t size = level.head_block().size;
+  for (const Site& site : level.sites()) size += rank * (site.rows + site.columns);
+  return size;
+}
+
+}  // namespace pf2lora

@@ -1,0 +1,397 @@
+"""analysis.report of a folder of runs: numbers against NumPy and SciPy, tuning by validation, ablations, the page."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.stats
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from analysis import comparison_tables, loader, report  # noqa: E402
+from analysis.comparison import FormatError, read_folder  # noqa: E402
+from program import PROGRAM, needs_program  # noqa: E402
+from results_files import matrix_run, text_run  # noqa: E402
+
+METHODS = {"pf2lora": {"own": 2, "lift": 0.35}, "homlora": {"own": 0, "lift": 0.2, "adapted": (5, 10)},
+           "local": {"own": 0, "lift": 0.3, "common": False}}
+
+
+class Folder:
+    """Writes a sweep's folder: runs of three rounds and sweep.json."""
+
+    def __init__(self, path):
+        self.path, self.listed = path, []
+
+    def add(self, method, seed, setting="", tuned=None, validation=None, write=text_run, **how):
+        parts = [setting, method, ",".join(f"{n}={v}" for n, v in (tuned or {}).items()), f"seed{seed}"]
+        place = "/".join(part for part in parts if part)
+        options = {name: float(value) for name, value in (tuned or {}).items()}
+        file = write(self.path / place / "results.h5", algorithm=how.pop("algorithm", method), seed=seed,
+                     rounds=3, **options, **how)
+        if validation is not None:
+            add_variable(file, "validation_personal_correct", ("evaluation", "client"), np.full((3, 8), 10 * validation))
+            with h5py.File(file, "r+") as opened:
+                opened["validation_examples"][...] = 10
+        self.listed.append({"path": place, "setting": setting, "method": method, "seed": str(seed), "rounds": 3,
+                            "tuned": {name: str(value) for name, value in (tuned or {}).items()}})
+        return file
+
+    def close(self):
+        content = {"format": "pf2lora-sweep", "format_version": 1, "runs": self.listed}
+        (self.path / "sweep.json").write_text(json.dumps(content))
+        return self.path
+
+
+def add_variable(file, name, dimensions, values):
+    with h5py.File(file, "r+") as opened:
+        dataset = opened.create_dataset(name, data=np.asarray(values, dtype=float))
+        for axis, dimension in enumerate(dimensions):
+            dataset.dims[axis].attach_scale(opened[dimension])
+
+
+def accuracy(file, kind="personal"):
+    """Percent by client at the last evaluation, without the code under test."""
+    with h5py.File(file) as opened:
+        right = opened[f"{kind}_correct"][-1]
+        return 100 * (right if kind != "adapted" else right[-1]) / opened["test_examples"][...]
+
+
+def cells_of(table, first):
+    return dict(zip(table.columns, next(row for row in table.rows if row[0] == first)))
+
+
+@pytest.fixture
+def three(tmp_path):
+    """(folder, files by method and seed) of three methods and three seeds in one setting."""
+    folder = Folder(tmp_path / "sweep")
+    files = {(method, seed): folder.add(method, seed, "dir", **how)
+             for seed in (1, 2, 3) for method, how in METHODS.items()}
+    return folder.close(), files
+
+
+def shown(values, digits=1):
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}".replace("-", "−")
+
+
+# ---- numbers ----------------------------------------------------------------------------------------------
+def test_scores_are_means_and_deviations_over_seeds(three):
+    folder, files = three
+    means, spread = comparison_tables.scores(read_folder(folder), "dir")
+    for method in METHODS:
+        values = [accuracy(files[method, seed]) for seed in (1, 2, 3)]
+        row, over = cells_of(means, method), cells_of(spread, method)
+        assert row["seeds"] == "3" and row["personal"] == shown([v.mean() for v in values])
+        assert over["worst 10%"] == shown([v.min() for v in values])  # of 8 clients one is the worst tenth
+        assert over["best 10%"] == shown([v.max() for v in values])
+        assert over["std over clients"] == shown([v.std() for v in values])
+        if method != "local":
+            gains = [v - accuracy(files["local", seed]) for seed, v in zip((1, 2, 3), values)]
+            assert row["gain over local"] == shown([gain.mean() for gain in gains])
+            assert over["harmed"] == shown([100 * (gain < 0).mean() for gain in gains])
+    assert cells_of(means, "local")["gain over local"] == cells_of(means, "local")["common"] == "–"
+    adapted = [accuracy(files["homlora", seed], "adapted").mean() for seed in (1, 2, 3)]
+    assert cells_of(means, "homlora")["adapted"] == shown(adapted)
+    with h5py.File(files["pf2lora", 1]) as file:
+        kinds = file["train_class_counts"][...].argmax(axis=1)
+        majority = 100 * (file["test_class_counts"][...][np.arange(8), kinds] / file["test_examples"][...]).mean()
+    assert np.isclose(majority, 100 * read_folder(folder).cells["dir", "local"].first.mean("majority"))
+
+
+def test_differences_are_paired_by_seed_with_a_t_interval(three):
+    folder, files = three
+    found = comparison_tables.paired(read_folder(folder), "dir")
+    seeds = (1, 2, 3)
+    differences = [accuracy(files["homlora", s]).mean() - accuracy(files["pf2lora", s]).mean() for s in seeds]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(differences), scipy.stats.sem(differences))
+    text = f"{np.mean(differences):+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    assert ["homlora", "personal", "3", text] in found.rows
+    adapted = [accuracy(files["homlora", s], "adapted").mean() - accuracy(files["pf2lora", s]).mean() for s in seeds]
+    row, = [row for row in found.rows if row[:2] == ["homlora", "adapted"]]
+    assert row[3].startswith(f"{np.mean(adapted):+.2f} [".replace("-", "−"))
+    assert [row[0] for row in found.rows] == ["homlora", "homlora", "local", "majority class"]
+    other = comparison_tables.paired(read_folder(folder, "local"), "dir")
+    assert other.title == "Paired differences to local: dir" and other.rows[0][0] == "pf2lora"
+
+
+def test_the_first_method_and_the_distance_of_the_reference_are_named(three):
+    folder, files = three
+    best = comparison_tables.leaders(read_folder(folder))
+    assert best.rows[0][:3] == ["dir", "pf2lora", "local"] and best.rows[0][3].startswith("+")
+    behind = comparison_tables.leaders(read_folder(folder, "homlora"))
+    gap = np.mean([accuracy(files["homlora", s]).mean() - accuracy(files["pf2lora", s]).mean() for s in (1, 2, 3)])
+    assert behind.rows[0][:3] == ["dir", "pf2lora", "pf2lora"]
+    assert behind.rows[0][3].startswith(f"−{abs(gap):.2f} [")
+
+
+def test_runs_on_other_examples_are_not_paired_and_named(tmp_path):
+    folder = Folder(tmp_path)
+    for seed in (1, 2):
+        folder.add("pf2lora", seed, "dir")
+        folder.add("local", seed, "dir", own=0, common=False, partition_seed=seed + 50)
+    found = read_folder(folder.close())
+    assert [row[0] for row in comparison_tables.paired(found, "dir").rows] == ["majority class"]
+    assert "gain over local" not in comparison_tables.scores(found, "dir")[0].columns
+    assert any("Not the same partition as pf2lora" in notice and "local (dir)" in notice
+               for notice in comparison_tables.notices(found))
+
+
+def test_methods_made_to_be_adapted_are_judged_after_adaptation(tmp_path):
+    folder = Folder(tmp_path)
+    files = [folder.add("per-fedavg", seed, own=0, adapted=(1, 5)) for seed in (1, 2)]
+    found = read_folder(folder.close())
+    cell = found.cells["", "per-fedavg"]
+    assert np.allclose([run.headline for run in cell.runs], [accuracy(file, "adapted").mean() for file in files])
+    means, spread = comparison_tables.scores(found, "")
+    assert "Judged after adaptation" in means.note
+    assert cells_of(spread, "per-fedavg")["best 10%"] == shown([accuracy(file, "adapted").max() for file in files])
+
+
+def test_costs_are_of_rounds_that_a_client_took_part_in(tmp_path):
+    folder = Folder(tmp_path)
+    folder.add("pf2lora", 1)
+    lean = folder.add("homlora", 1, own=0)
+    with h5py.File(lean, "r+") as file:
+        file["gradient_evaluations"][...] = 10 * file["took_part"][...]
+    table = comparison_tables.costs(read_folder(folder.close()))
+    assert table.rows == [["pf2lora", "30.0", "1 KiB", "2 KiB", "5,000", "1,000"],
+                          ["homlora", "10.0", "1 KiB", "2 KiB", "5,000", "1,000"]]
+
+
+# ---- tuning -----------------------------------------------------------------------------------------------
+def test_tuned_options_are_chosen_by_validation_and_never_by_the_test_set(tmp_path):
+    def tuned(validation):
+        folder = Folder(tmp_path / str(validation))
+        for seed in (1, 2):
+            for rate, score in zip((0.001, 0.003, 0.009), validation):
+                folder.add("pf2lora", seed, "dir", {"learning-rate": rate}, score, lift=0.2 + 20 * rate)
+        return read_folder(folder.close())
+
+    found = tuned((0.6, 0.7, 0.5))
+    cell = found.cells["dir", "pf2lora"]
+    tests = {c.tuned["learning-rate"]: np.mean([run.headline for run in c.runs]) for c in cell.candidates}
+    assert max(tests, key=tests.get) == "0.009"  # what the test set would have chosen
+    assert [run.tuned for run in cell.runs] == [{"learning-rate": "0.003"}] * 2
+    assert cells_of(comparison_tables.scores(found, "dir")[0], "pf2lora")["personal"].startswith(f"{tests['0.003']:.1f}")
+    row = cells_of(comparison_tables.tuning(found), "pf2lora")
+    assert (row["tried"], row["chosen"]) == ("3", "learning-rate 0.003")
+    assert row["validation, %"].startswith("70.0") and row["next best"].startswith("60.0")
+    edge = tuned((0.8, 0.7, 0.5))
+    assert cells_of(comparison_tables.tuning(edge), "pf2lora")["chosen"] == "learning-rate 0.001 (edge)"
+
+
+def test_methods_made_to_be_adapted_are_tuned_by_adapted_validation_scores(tmp_path):
+    folder = Folder(tmp_path)
+    for rate, before, after in ((0.001, 0.9, 0.3), (0.002, 0.1, 0.6)):
+        file = folder.add("per-fedavg", 1, tuned={"learning-rate": rate}, validation=before, own=0, adapted=(1, 5))
+        values = np.full((3, 2, 8), 10 * after)
+        values[:, 0] = 10 * (1 - after)  # after one step
+        add_variable(file, "validation_adapted_correct", ("evaluation", "adaptation_step", "client"), values)
+    cell = read_folder(folder.close()).cells["", "per-fedavg"]
+    assert cell.first.tuned == {"learning-rate": "0.002"} and np.isclose(cell.first.validation, 0.6)
+
+
+def test_grid_sizes_are_told(tmp_path):
+    def note(rates):
+        folder = Folder(tmp_path / str(len(rates)))
+        for method, values in (("pf2lora", (0.001, 0.002)), ("homlora", rates)):
+            for rate in values:
+                folder.add(method, 1, tuned={"learning-rate": rate}, validation=0.5)
+        return comparison_tables.tuning(read_folder(folder.close())).note
+
+    assert "Every method was tried with 2 settings, the same budget" in note((0.001, 0.002))
+    assert "NOT tried with the same number of settings: pf2lora 2, homlora 3" in note((0.001, 0.002, 0.003))
+
+
+def test_tuning_without_validation_scores_is_refused(tmp_path, capsys):
+    folder = Folder(tmp_path)
+    for rate in (0.001, 0.002):
+        folder.add("pf2lora", 1, "dir", {"learning-rate": rate})
+    assert report.main([str(folder.close())]) == 3
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("pf2lora in dir", "learning-rate", "--validation-share", "never used"))
+
+
+def test_a_candidate_that_lacks_a_seed_is_not_chosen(tmp_path):
+    folder = Folder(tmp_path)
+    for seed in (1, 2):
+        for rate, score in ((0.001, 0.9), (0.002, 0.5), (0.003, 0.4)):
+            if (seed, rate) != (2, 0.001):
+                folder.add("pf2lora", seed, tuned={"learning-rate": rate}, validation=score)
+    folder.listed.append({**folder.listed[0], "path": "pf2lora/learning-rate=0.001/seed2", "seed": "2"})
+    found = read_folder(folder.close())
+    assert found.cells["", "pf2lora"].first.tuned == {"learning-rate": "0.002"}
+    assert cells_of(comparison_tables.tuning(found), "pf2lora")["tried"] == "3 (1 did not end)"
+    assert found.missing == ["pf2lora/learning-rate=0.001/seed2"]
+
+
+# ---- ablations --------------------------------------------------------------------------------------------
+def test_an_option_that_varies_alone_is_an_ablation(tmp_path):
+    folder, files = Folder(tmp_path), {}
+    for seed in (1, 2):
+        for setting, alpha in (("strong", 0.1), ("weak", 1.0)):
+            for name, options in (("pf2lora", {"hypergradient": "exact"}), ("joint", {"hypergradient": "joint"})):
+                files[seed, setting, name] = folder.add(
+                    name, seed, setting, algorithm="pf2lora", lift=0.2 + alpha * 0.2, partition="dirichlet",
+                    **{"dirichlet-alpha": alpha, **options})
+            folder.add("both", seed, setting, algorithm="pf2lora", hypergradient="first-order",
+                       **{"dirichlet-alpha": alpha, "partition": "dirichlet", "clip": 1.0})
+    found = read_folder(folder.close())
+    ablations = {a.option: a for a in comparison_tables.ablations(found)}
+    # `both` differs from the others in two options: no ablation of either, but one of dirichlet-alpha with itself.
+    assert set(ablations) == {"dirichlet-alpha", "hypergradient"}
+    assert set(ablations["hypergradient"].lines) == {"pf2lora, strong", "pf2lora, weak"}
+    assert set(ablations["dirichlet-alpha"].lines) == {"pf2lora", "joint", "both"}
+    table = comparison_tables.ablation(found, ablations["dirichlet-alpha"])
+    values = [accuracy(files[seed, "weak", "joint"]).mean() for seed in (1, 2)]
+    low, high = scipy.stats.t.interval(0.95, 1, np.mean(values), scipy.stats.sem(values))
+    text = f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
+    assert table.columns == ["", "0.1", "1"] and cells_of(table, "joint")["1"] == text
+
+
+def test_lines_of_an_ablation_that_share_a_name_say_what_else_differs(tmp_path):
+    folder = Folder(tmp_path)
+    for rank in (4, 8):
+        for own in (1, 2):
+            folder.add(f"r{rank}o{own}", 1, algorithm="pf2lora", own=own, rank=rank)
+    ablations = {a.option: a for a in comparison_tables.ablations(read_folder(folder.close()))}
+    assert set(ablations["rank"].lines) == {"pf2lora, client-rank 1", "pf2lora, client-rank 2"}
+    assert set(ablations["client-rank"].lines) == {"pf2lora, rank 4", "pf2lora, rank 8"}
+
+
+# ---- the folder -------------------------------------------------------------------------------------------
+def test_a_folder_without_a_list_is_told_apart_by_options(tmp_path):
+    for seed in (1, 2):
+        for alpha in (0.1, 1.0):
+            for mode in ("exact", "joint"):
+                text_run(tmp_path / f"{mode}-{alpha}-{seed}" / "results.h5", seed=seed, hypergradient=mode,
+                         **{"dirichlet-alpha": alpha})
+            text_run(tmp_path / f"local-{alpha}-{seed}" / "results.h5", algorithm="local", seed=seed, own=0, common=False,
+                     **{"dirichlet-alpha": alpha})
+    found = read_folder(tmp_path)
+    assert set(found.settings) == {"dirichlet-alpha 0.1", "dirichlet-alpha 1"}
+    assert set(found.methods) == {"pf2lora, exact", "pf2lora, joint", "local"} and found.reference == "pf2lora, exact"
+    assert all(len(cell.runs) == 2 for cell in found.cells.values())
+    text_run(tmp_path / "again" / "results.h5", seed=1, hypergradient="exact", **{"dirichlet-alpha": 1.0})
+    with pytest.raises(FormatError, match="same configuration with the same seed"):
+        read_folder(tmp_path)
+
+
+def test_runs_that_have_not_ended_are_left_out_and_named(three):
+    folder, files = three
+    with h5py.File(files["pf2lora", 2], "r+") as file:  # as a run that was stopped after two rounds leaves it
+        for name in [name for name, item in file.items() if isinstance(item, h5py.Dataset) and not item.is_scale]:
+            axes = [d[0].name.strip("/") for d in file[name].dims]
+            if "round" in axes:
+                assert axes[0] == "round"
+                values = file[name][:2]
+                del file[name]
+                file.create_dataset(name, data=values)
+        del file["round"]
+        file.create_dataset("round", data=[1, 2]).make_scale("round")
+    (files["local", 3].parent / "segments").mkdir()
+    (files["local", 3].parent / "segments" / "000004.h5").touch()  # goes on for further rounds
+    text_run(folder / "old" / "seed1" / "results.h5")
+    found = read_folder(folder)
+    assert sorted(found.missing) == ["dir/local/seed3", "dir/pf2lora/seed2"] and found.further == ["old/seed1"]
+    notices = " ".join(comparison_tables.notices(found))
+    assert "2 runs have not ended" in notices and "old/seed1" in notices
+    assert "pf2lora 2 of 3, local 2 of 3" in comparison_tables.scores(found, "dir")[0].note
+
+
+def test_a_folder_in_which_nothing_has_ended_is_refused(tmp_path, capsys):
+    folder = Folder(tmp_path)
+    folder.listed.append({"path": "a", "setting": "", "method": "a", "seed": "1", "rounds": 3, "tuned": {}})
+    assert report.main([str(folder.close())]) == 3 and "no run that has ended" in capsys.readouterr().err
+    (tmp_path / "sweep.json").write_text("{}")
+    assert report.main([str(tmp_path)]) == 3 and "sweep.json" in capsys.readouterr().err
+
+
+def test_what_is_read_for_scores_is_what_load_reads(tmp_path):
+    file = text_run(tmp_path / "results.h5", adapted=(5, 10), held_out=2)
+    some, everything = loader.load_scores(file), loader.load(file)
+    assert some.attrs == everything.attrs
+    assert {"personal_accuracy", "adapted_accuracy", "majority_accuracy", "held_out", "took_part"} <= set(some.variables)
+    for name, variable in some.variables.items():
+        assert variable.dims == everything[name].dims
+        np.testing.assert_array_equal(variable.values, everything[name].values)
+
+
+# ---- the page ---------------------------------------------------------------------------------------------
+def run_report(*arguments):
+    return subprocess.run([sys.executable, "-m", "analysis.report", *map(str, arguments)], cwd=ROOT, text=True,
+                          capture_output=True, timeout=120)
+
+
+def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
+    folder = Folder(tmp_path / "sweep")
+    for seed in (1, 2):
+        for setting, alpha in (("strong & cold", 0.1), ("weak", 100.0)):
+            for method, how in METHODS.items():
+                folder.add(method, seed, setting, **{"dirichlet-alpha": alpha}, **how)
+    done = run_report(folder.close())
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "sweep" / "report" / "report.html"
+    assert done.stdout.strip() == str(page)
+    names = {"score_by_method", "score_by_round", "ablation_dirichlet-alpha"}
+    html = page.read_text()
+    assert all(f'<figure id="{name}">' in html for name in names) and html.count("<figure id") == len(names)
+    assert {file.name for file in (page.parent / "figures").iterdir()} == {n + s for n in names for s in (".png", ".pdf")}
+    assert "<script" not in html and "strong &amp; cold" in html
+    tables = (page.parent / "tables.md").read_text()
+    for title in ("Personal accuracy in percent", "Where pf2lora stands", "Accuracy in percent: weak", "Cost of a client",
+                  "Paired differences to pf2lora: weak", "Ablation: dirichlet-alpha"):
+        assert f"**{title}**" in tables
+    latex = (page.parent / "tables.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == tables.count("| --- |")
+    assert r"strong \& cold" in latex and r"$\pm$" in latex
+    again = run_report(tmp_path / "sweep", "--output", tmp_path / "again")
+    assert again.returncode == 0 and (tmp_path / "again" / "report.html").read_text() == html
+
+
+def test_an_unknown_reference_is_refused(three):
+    done = run_report(three[0], "--reference", "fedavg")
+    assert done.returncode == 3 and "pf2lora, homlora, local" in done.stderr
+
+
+def test_the_report_of_matrix_runs_compares_errors(tmp_path):
+    def write(path, rounds, **how):
+        return matrix_run(path, rounds=rounds, **how)
+
+    folder = Folder(tmp_path)
+    for seed, error in ((1, 1e-8), (2, 1e-4)):
+        folder.add("pf2lora", seed, write=write, errors=(error, error), hypergradient="exact")
+        folder.add("homlora", seed, write=write, errors=(0.1, 0.3))
+    found = read_folder(folder.close())
+    means, = comparison_tables.scores(found, "")
+    assert cells_of(means, "pf2lora")["solved"] == "1 of 2"
+    assert cells_of(means, "homlora")["relative error"].startswith("0.2")
+    assert cells_of(means, "homlora")["largest"] == "0.3 ± 0"
+    difference, = [row for row in comparison_tables.paired(found, "").rows]
+    assert difference[3].startswith(f"+{np.mean(np.log10([0.2, 0.2]) - [-8, -4]):.2f}")
+    assert run_report(tmp_path).returncode == 0
+    assert "Relative error by method" in (tmp_path / "report" / "report.html").read_text()
+
+
+@needs_program
+def test_a_sweep_and_its_report_fit_together(tmp_path):
+    (tmp_path / "grid.toml").write_text("""
+[options]
+config = "jobs/experiments/synthetic.ini"
+rounds = 10
+evaluate-every = 5
+[grid]
+seed = [1, 2]
+method = [{name = "pf2lora", algorithm = "pf2lora", vary = {client-rank = [1, 2]}}, {name = "hom", algorithm = "homlora"}]
+""")
+    subprocess.run([sys.executable, ROOT / "jobs" / "sweep.py", tmp_path / "grid.toml", "--output", tmp_path / "out",
+                    "--program", PROGRAM], check=True, capture_output=True, timeout=120)
+    found = read_folder(tmp_path / "out")
+    assert found.methods == ["pf2lora,client-rank=1", "pf2lora,client-rank=2", "hom"] and not found.missing
+    assert [a.option for a in comparison_tables.ablations(found)] == ["client-rank"]
+    assert report.main([str(tmp_path / "out")]) == 0
