@@ -155,7 +155,7 @@ Tensor ReferenceEncoder::example_prefix(const Batch& alone) const {
   return torch::cat(states, 1);
 }
 
-ReferenceEncoder::Entry ReferenceEncoder::entry(const Batch& batch, const PackedIndex& index) const {
+ReferenceEncoder::Entry ReferenceEncoder::entry(const Batch& batch) const {
   const torch::NoGradGuard constant;
   std::vector<Tensor> prefixes;
   for (size_t i = 0; i < batch.examples.size(); ++i)
@@ -238,7 +238,7 @@ bool ReferenceEncoder::begins_at_the_tokens(const AdapterSet& adapters) const {
 Tensor ReferenceEncoder::pooled(const Batch& batch, const PackedIndex& index,
                                 const AdapterSet& adapters) const {
   const bool whole = begins_at_the_tokens(adapters);
-  Entry state = whole ? Entry{.hidden = embed(index, adapters.prompt)} : entry(batch, index);
+  Entry state = whole ? Entry{.hidden = embed(index, adapters.prompt)} : entry(batch);
   for (int64_t layer = whole ? 0 : lowest_layer_; layer < weights_.config.layers; ++layer)
     state = {.hidden = block(layer, state, index, &adapters)};
   return pool(state.hidden, index);

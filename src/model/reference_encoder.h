@@ -51,7 +51,7 @@ class ReferenceEncoder final : public Model {
 
   PackedIndex index_of(const Batch& batch, const AdapterSet& adapters) const;
   torch::Tensor embed(const PackedIndex& index, const torch::Tensor& prompt = {}) const;
-  Entry entry(const Batch& batch, const PackedIndex& index) const;
+  Entry entry(const Batch& batch) const;
   torch::Tensor example_prefix(const Batch& alone) const;
   torch::Tensor block(int64_t layer, const Entry& in, const PackedIndex& index,
                       const AdapterSet* adapters) const;

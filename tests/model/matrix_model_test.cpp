@@ -159,5 +159,54 @@ TEST(MatrixProblem, KnowsNormAndRankOfItsTargets) {
   EXPECT_EQ(problem.scale(7), 1);
 }
 
+// What training sees may be noisy outputs at a few inputs; evaluation measures against the target.
+TEST(MatrixModel, LearnsFromObservationsAndIsMeasuredAgainstTargets) {
+  RandomTensors random(6);
+  const Tensor targets = random.normal({3, 7, 5});
+  for (const int64_t samples : {0, 4}) {
+    const MatrixObservations observed = observe_matrices(9, targets, 0.3, samples);
+    const MatrixModel model(targets, observed);
+    Batch batch;
+    batch.clients = {2, 0};
+    const AdapterSet at = random_adapters(model, 2, 3, 2), along = random_adapters(model, 2, 3, 3);
+    const Tensor down = at.pairs[0].down.clone().requires_grad_();
+    const Tensor up = at.pairs[0].up.clone().requires_grad_();
+    const auto pick = [](const Tensor& all) { return torch::stack({all[2], all[0]}); };
+    const Tensor matrix = torch::matmul(up, down);
+    const Tensor loss =
+        samples == 0
+            ? 0.5 * (matrix - pick(observed.outputs)).pow(2).sum({1, 2})
+            : (torch::matmul(matrix, pick(observed.inputs)) - pick(observed.outputs)).pow(2).sum({1, 2}) /
+                  (2.0 * double(samples));
+    const auto gradients = torch::autograd::grad({loss.sum()}, {down, up}, {}, true, true);
+    const auto tangents = torch::autograd::grad({gradients[0], gradients[1]}, {down, up}, along.tensors());
+    Gradient found = model.gradient(batch, at, Keep::pass);
+    EXPECT_LT(relative_error(found.loss, loss), 1e-14);
+    EXPECT_LT(relative_error(found.rows.pairs[0].down, gradients[0]), 1e-13);
+    EXPECT_LT(relative_error(found.rows.pairs[0].up, gradients[1]), 1e-13);
+    const AdapterSet tangent = model.tangent(*found.pass, along);
+    EXPECT_LT(relative_error(tangent.pairs[0].down, tangents[0]), 1e-13);
+    EXPECT_LT(relative_error(tangent.pairs[0].up, tangents[1]), 1e-13);
+
+    Output output = model.output(batch, at, Keep::pass);
+    const OutputLoss worth = model.output_loss(batch, output.values);
+    EXPECT_LT(relative_error(worth.loss, loss), 1e-14);
+    EXPECT_LT(relative_error(model.pullback(*output.pass, worth.cotangent).pairs[0].up, gradients[1]), 1e-13);
+    const Tensor error = 0.5 * (matrix - pick(targets)).pow(2).sum({1, 2});
+    EXPECT_LT(relative_error(model.loss(batch, at).loss, error), 1e-14);
+  }
+}
+
+TEST(MatrixObservations, HaveTheNoiseThatIsAskedFor) {
+  const Tensor targets = torch::zeros({2, 60, 50}, torch::kFloat64);
+  const MatrixObservations noisy = observe_matrices(3, targets, 0.2, 0);
+  EXPECT_NEAR(noisy.outputs.std().item<double>(), 0.2, 0.01);
+  EXPECT_FALSE(noisy.inputs.defined());
+  EXPECT_TRUE(torch::equal(observe_matrices(3, targets, 0, 0).outputs, targets));
+  const MatrixObservations sampled = observe_matrices(3, targets, 0, 400);
+  EXPECT_NEAR(sampled.inputs.std().item<double>(), 1, 0.02);
+  EXPECT_FALSE(torch::equal(sampled.inputs[0], sampled.inputs[1]));
+}
+
 }  // namespace
 }  // namespace pf2lora
