@@ -45,8 +45,7 @@ class FedDpa final : public Algorithm {
         order_(order),
         global_(make_level(Owner::common), Owner::common, common_rule(options), options, common_layout_,
                 client_layout_),
-        local_(make_level(Owner::client), Owner::client, common_rule(options), options, common_layout_,
-               client_layout_) {
+        local_(make_local()) {
     started_ = client_layout_.slices()[client_layout_.add("started", {1})].offset;
     if (own.instance_weighting == "similarity" && !problem.model().prompt_room())
       throw OptionError("--instance-weighting similarity needs examples, which --problem " + options.problem +
@@ -115,6 +114,17 @@ class FedDpa final : public Algorithm {
     return Level(problem_.model().sites(), options_.rank, problem_.scale(options_.rank), {"A", "B"},
                  head_of(owner, options_, problem_));
   }
+  // The pair, and the head where it is personal.
+  TrainedLevel make_local() {
+    const Level level = make_level(Owner::client);
+    const int64_t pairs = level.down_block().size + level.up_block().size;
+    return {level,
+            {{{0, pairs}, Owner::client}, {level.head_block(), Owner::client}},
+            common_rule(options_),
+            options_,
+            common_layout_,
+            client_layout_};
+  }
   KeyedRandom start() const { return KeyedRandom(uint64_t(options_.seed), Purpose::common_initial); }
   int64_t global_rounds() const {
     const int64_t local = own_.local_rounds > 0 ? own_.local_rounds : (options_.rounds + 3) / 4;
@@ -124,14 +134,14 @@ class FedDpa final : public Algorithm {
   bool trains_local(int64_t round) const { return order_ == Order::in_turn || round > global_rounds(); }
   int64_t trained_size(int64_t round) const override {
     return (trains_global(round) ? global_.trained_size() : 0) +
-           (trains_local(round) ? local_.trained_size() : 0);
+           local_.trained_size(trains_local(round) ? all_shares() : ShareSet().set(kHead));
   }
 
-  // Local steps on one pair alone, with whichever head there is.
+  // Local steps on one pair alone. A common head learns with the global pair, a personal one with both.
   LocalReport train(const TrainedLevel& pair, ClientGroup& group, const LocalSchedule& schedule,
                     int64_t slot) const {
     LossMeter losses(group.clients.size());
-    const auto states = pair.states(group);
+    const auto states = pair.states(group), local_states = local_.states(group);
     const std::array levels = {&global_.level(), &local_.level()};
     const bool is_global = &pair == &global_;
     for (int64_t i = 0; i < schedule.steps; ++i) {
@@ -146,8 +156,9 @@ class FedDpa final : public Algorithm {
       const Gradient gradient = problem_.model().gradient(batch, adapters);
       losses.add(gradient.loss, group.clients, schedule.round, step);
       const auto rows = split(levels, gradient.rows);
-      pair.step(group, rows[is_global ? 0 : 1], states,
-                scheduled_rate(options_, options_.learning_rate, schedule.round, step));
+      const double rate = scheduled_rate(options_, options_.learning_rate, schedule.round, step);
+      pair.step(group, rows[is_global ? 0 : 1], states, rate);
+      if (is_global) local_.step(group, rows[1], local_states, rate, ShareSet().set(kHead));
     }
     return losses.report(schedule.steps);
   }
@@ -156,9 +167,10 @@ class FedDpa final : public Algorithm {
   void start_local_from_global(ClientGroup& group) const {
     const Tensor fresh = group.own.select(1, started_).eq(0).unsqueeze(1);  // [G, 1]
     const int64_t pairs = local_.level().down_block().size + local_.level().up_block().size;
-    const Tensor rows = local_.rows(group);
+    const Tensor rows = local_.rows(group).clone();
     rows.narrow(1, 0, pairs)
         .copy_(torch::where(fresh, global_.rows(group).narrow(1, 0, pairs), rows.narrow(1, 0, pairs)));
+    local_.set_rows(group, rows);
     group.own.select(1, started_).fill_(1);
   }
 
@@ -188,6 +200,7 @@ class FedDpa final : public Algorithm {
     return torch::cat(weights);
   }
 
+  static constexpr size_t kHead = 1;  // share of the local level
   FedDpaOptions own_;
   Order order_;
   TrainedLevel global_, local_;

@@ -91,7 +91,7 @@ TEST(HetLoraPenalty, IsFiniteWhereTheTailIsZero) {
 TEST(HetLora, UsesTheFirstRowsOfAAndColumnsOfB) {
   const SmallProblem problem(two_sites());
   const auto algorithm =
-      make_method("hetlora", het_options(), problem, {{"min-rank", "1"}, {"client-ranks", "1,4,2"}});
+      make_method("hetlora", het_options(5), problem, {{"min-rank", "1"}, {"client-ranks", "1,4,2"}});
   const ClientGroup group = random_group(*algorithm, problem, {0, 1, 2});
   // The levels share the rows: what the group holds now are the random values of the common level.
   const LevelRows common = algorithm->common_level(group);
@@ -100,10 +100,10 @@ TEST(HetLora, UsesTheFirstRowsOfAAndColumnsOfB) {
   for (size_t i = 0; i < personal.pairs.size(); ++i)
     for (int64_t g = 0; g < 3; ++g) {
       const Tensor row = truncated(*common.level, common.rows[g], ranks[size_t(g)]).unsqueeze(0);
-      // lora-alpha is 4: one scale 4 / 4 for clients of every rank.
+      // lora-alpha is 4: one scale 4 / 5 for clients of every rank.
       const Tensor product =
-          part(common.level->layout(), row, common.level->sites()[i].name + "/B")
-              .matmul(part(common.level->layout(), row, common.level->sites()[i].name + "/A"))[0];
+          0.8 * part(common.level->layout(), row, common.level->sites()[i].name + "/B")
+                    .matmul(part(common.level->layout(), row, common.level->sites()[i].name + "/A"))[0];
       EXPECT_LT(largest_difference(personal.pairs[i].up[g].matmul(personal.pairs[i].down[g]), product),
                 1e-14);
       const LevelRows deployed = algorithm->client_level(group);

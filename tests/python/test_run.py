@@ -95,7 +95,8 @@ def test_every_method_gives_the_same_bits_at_one_two_and_four_ranks(algorithm, s
         assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
 
 
-@pytest.mark.parametrize("algorithm", ["homlora", "fedit", "local"])
+@pytest.mark.parametrize("algorithm", ["homlora", "fedit", "local", "hetlora", "flora", "flexlora", "fedex-lora",
+                                       "ditto"])
 def test_methods_give_the_same_bits_on_the_matrix_problem(algorithm, tmp_path):
     options = {**MATRIX, "clients": 3, "algorithm": algorithm}
     assert_same(bits(tmp_path / "two", options, 2), bits(tmp_path / "one", options))
