@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import comparison_figures, comparison_tables, page
+from . import comparison_figures, comparison_tables, page, rank_study_page
 from .comparison import Comparison, read_folder
-from .runs import EXECUTION, show
+from .loader import load_scores
+from .runs import EXECUTION, Configuration, Run, show
 
 
-def write(folder, output=None, reference: str | None = None) -> Path:
+def write(folder, output=None, reference: str | None = None, details: int = 8) -> Path:
     """Writes the report of a folder, into its report/ unless `output` is given; returns the page.
 
-    Differences are taken to the method `reference`, pf2lora unless given. Throws FormatError, OSError.
+    Beside it stands rank_study.html, with sections for the first `details` configurations, where any has ranks of the
+    clients' own. Differences are taken to the method `reference`, pf2lora unless given. Throws FormatError, OSError.
     """
     comparison = read_folder(folder, reference)
     output = Path(output) if output else Path(folder) / "report"
@@ -39,9 +41,18 @@ def write(folder, output=None, reference: str | None = None) -> Path:
 
     page.write_tables(written, output)
     target = output / "report.html"
-    target.write_text(page.render(_title(comparison), _subtitle(comparison), sections,
-                                  comparison_tables.notices(comparison)), encoding="utf-8")
+    notices = comparison_tables.notices(comparison)
+    ranks = rank_study_page.write(_with_spectra(comparison), output, _subtitle(comparison), details, notices)
+    target.write_text(page.render(_title(comparison), _subtitle(comparison), sections, notices,
+                                  [rank_study_page.LINK] if ranks else []), encoding="utf-8")
     return target
+
+
+def _with_spectra(comparison: Comparison) -> list[tuple[Configuration, str, str]]:
+    """The compared runs, read with what they learned, with their setting and method."""
+    return [(Configuration(": ".join(part for part in (cell.setting, cell.method) if part),
+                           [Run(load_scores(comparison.folder / run.path, spectra=True), run.path) for run in cell.runs]),
+             cell.setting, cell.method) for cell in comparison.cells.values()]
 
 
 def _runs(comparison: Comparison) -> dict:

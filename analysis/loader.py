@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import xarray
 
-from . import schema
+from . import classification, schema
 from .check import text
 
 
@@ -89,16 +89,18 @@ def load(path) -> xarray.Dataset:
 
 
 # Axes of spectra, times, provenance and confusion matrices, which a comparison of scores does not need.
-_NO_SCORES = frozenset("spectrum site common_index client_index total_index phase process segment predicted_class".split())
+_SPECTRA = frozenset("spectrum site common_index client_index total_index".split())
+_NO_SCORES = _SPECTRA | frozenset("phase process segment predicted_class".split())
 
 
-def load_scores(path) -> xarray.Dataset:
-    """What load() gives but for spectra, times, segments and confusion matrices, several times as fast.
+def load_scores(path, spectra: bool = False) -> xarray.Dataset:
+    """What load() gives but for times, segments, confusion matrices and, unless asked for, spectra: much faster.
 
     Throws FormatError.
     """
     path = find(path)
-    left_out = _NO_SCORES | {v.name for v in schema.VARIABLES if _NO_SCORES & set(v.dimensions)}
+    left_out = _NO_SCORES - (_SPECTRA if spectra else frozenset())
+    left_out |= {v.name for v in schema.VARIABLES if left_out & set(v.dimensions)}
     variables = {}
     with _open(path, schema.RESULTS_FORMAT) as file:
         attributes = {name: _plain(value) for name, value in file.attrs.items() if not name.startswith("_")}
@@ -159,6 +161,13 @@ def _derive(data: xarray.Dataset) -> xarray.Dataset:
         for kind in ("common", "personal", "adapted"):
             if f"{kind}_correct" in data:
                 data[f"{kind}_accuracy"] = data[f"{kind}_correct"] / examples
+    for split in ("", "validation_"):
+        for kind in ("common", "personal", "adapted"):
+            if (name := f"{split}{kind}_confusion") in data:
+                matrices = data[name]
+                f1 = classification.f1 if data.sizes["class"] == 2 else classification.macro_f1
+                for score, function in (("mcc", classification.mcc), ("f1", f1)):
+                    data[f"{split}{kind}_{score}"] = (matrices.dims[:-2], function(matrices.values))
     if "train_class_counts" in data and data.sizes["class"]:
         counts = data["train_class_counts"].values.astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):

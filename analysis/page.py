@@ -18,7 +18,8 @@ _TEMPLATE = """<!DOCTYPE html>
   body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1b1b1b; background: #fff;
          max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
   h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
-  h1 + p { color: #555; margin: 0 0 1.5rem; }
+  h1 + p { color: #555; margin: 0 0 1.5rem; } .links { margin: -1rem 0 1.5rem; } li { margin: .25rem 0; }
+  pre { background: #f4f4f4; padding: .5rem .8rem; overflow-x: auto; font-size: .85rem; }
   .notice { border-left: 4px solid #D55E00; background: #FDF1E8; padding: .5rem .8rem; margin: 0 0 1rem;
             overflow-wrap: anywhere; }
   h2 { border-bottom: 2px solid #0072B2; padding-bottom: .2rem; }
@@ -57,11 +58,20 @@ _TEMPLATE = """<!DOCTYPE html>
 {% endmacro %}
 <h1>{{ title }}</h1>
 <p>{{ subtitle }}</p>
+{% if links %}<p class="links">{% for target, text in links %}<a href="{{ target }}">{{ text }}</a>{% endfor %}</p>
+{% endif %}
 {% for notice in notices %}<p class="notice" role="note">{{ notice }}</p>
 {% endfor %}
 {% for section in sections %}
 <section>
 {% if section.heading %}<h2>{{ section.heading }}</h2>{% endif %}
+{% if section.findings %}<ul>{% for finding in section.findings %}
+<li>{{ finding }}</li>{% endfor %}
+</ul>{% endif %}
+{% for text in section.texts %}<p>{{ text }}</p>
+{% endfor %}
+{% if section.commands %}<pre>{% for command in section.commands %}{{ command }}
+{% endfor %}</pre>{% endif %}
 {% for t in section.tables %}{{ table(t) }}{% endfor %}
 {% for f in section.figures %}{{ figure(f) }}{% endfor %}
 {% if section.facts %}<table class="facts"><tbody>{% for name, value in section.facts %}
@@ -77,14 +87,15 @@ _TEMPLATE = """<!DOCTYPE html>
 """
 
 
-def render(title: str, subtitle: str, sections: list[dict], notices: list[str] = ()) -> str:
-    """The page as text. A section has heading, tables, figures (id, uri, caption, width), facts and options.
+def render(title: str, subtitle: str, sections: list[dict], notices: list[str] = (), links: list[tuple] = ()) -> str:
+    """The page as text. A section has heading, findings (sentences of a list), texts (paragraphs), commands, tables,
+    figures (id, uri, caption, width), facts and options, each where it is needed.
 
-    Notices stand above all sections.
+    Notices stand above all sections, and above them links (target, text) to pages beside this one.
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections,
-                                                          notices=notices)
+                                                          notices=notices, links=links)
 
 
 def embed(plots: list, directory: Path, prefix: str = "") -> list[dict]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import comparison_page, figures, page, spectra, tables
+from . import comparison_page, federation, figures, page, rank_study_page, spectra, tables
 from .comparison import is_folder
 from .loader import FormatError
 from .runs import Configuration, Run, differing, group, read, show
@@ -25,7 +25,8 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     """Writes the report of results files or run directories; returns the page. Throws FormatError, OSError.
 
     `output` is report/ beside the first results file unless given; the first `details` configurations get a section
-    of their own. Beside report.html stand figures/*.png and *.pdf, tables.md and tables.tex.
+    of their own. Beside report.html stand figures/*.png and *.pdf, tables.md and tables.tex, and where clients have
+    ranks of their own rank_study.html.
     """
     runs = read(paths)
     if len({run.is_matrix for run in runs}) > 1:
@@ -46,10 +47,11 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     written += together
     for number, g in enumerate(groups[:details]):
         prefix = "" if len(groups) == 1 else f"run{number + 1}_"
-        extra = [t for t in (tables.rank_summary(g.first), tables.cost_summary(g.first)) if t]
+        extra = [t for t in (tables.class_scores(g.first), tables.rank_summary(g.first), tables.cost_summary(g.first))
+                 if t]
         shown = (own[id(g)] if len(runs) > 1 else []) + extra
         sections.append({"heading": "What was learned, and its cost" if len(runs) == 1 else g.label, "tables": shown,
-                         "figures": page.embed(spectra.details(g.first), pictures, prefix)})
+                         "figures": page.embed(federation.of_run(g.first) + spectra.details(g.first), pictures, prefix)})
         written += shown
     if len(groups) > details:
         sections.append({"facts": [("note", f"{len(groups) - details} further configurations have no section of their "
@@ -59,7 +61,9 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     page.write_tables(written, output)
     target = output / "report.html"
     notices = [run.unfinished for run in runs if run.unfinished]
-    target.write_text(page.render(_title(groups), _subtitle(runs), sections, notices), encoding="utf-8")
+    ranks = rank_study_page.write([(g, "", "") for g in groups], output, _subtitle(runs), details, notices)
+    target.write_text(page.render(_title(groups), _subtitle(runs), sections, notices,
+                                  [rank_study_page.LINK] if ranks else []), encoding="utf-8")
     return target
 
 
@@ -133,7 +137,7 @@ def main(arguments=None) -> int:
         parser.error(f"--details is {chosen.details}: give 0 or more")
     try:
         if len(chosen.results) == 1 and is_folder(chosen.results[0]):
-            print(comparison_page.write(chosen.results[0], chosen.output, chosen.reference))
+            print(comparison_page.write(chosen.results[0], chosen.output, chosen.reference, chosen.details))
         else:
             print(write_report(chosen.results, chosen.output, chosen.details))
     except FormatError as error:

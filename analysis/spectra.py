@@ -195,14 +195,15 @@ def _varying(named: list[tuple[str, np.ndarray]]) -> tuple[list[tuple[str, np.nd
     return varying, same
 
 
-def _relations(run: Run, name: str, caption: str, effects: list[tuple[str, np.ndarray]]) -> Plot | None:
+def relations(name: str, caption: str, effects: list[tuple[str, np.ndarray]],
+              causes: list[tuple[str, np.ndarray]]) -> Plot | None:
     """A panel for each effect (rows) and cause (columns) that differ between clients; None where none is left."""
-    causes, same_causes = _varying(_causes(run))
+    causes, same_causes = _varying(causes)
     effects, same_effects = _varying(effects)
     if not causes or not effects:
         return None
     rows, columns = (len(effects), len(causes)) if len(causes) > 1 else (1, len(effects))
-    figure = canvas(0.7 + 1.95 * rows, width=6.4 if columns > 1 else 3.7)
+    figure = canvas(0.7 + 1.95 * rows, width=(6.4 if columns < 4 else 2.0 * columns) if columns > 1 else 3.7)
     grid = figure.subplots(rows, columns, sharey="row" if len(causes) > 1 else False, squeeze=False)
     pairs = [(effect, cause) for effect in effects for cause in causes]
     for i, (axes, ((effect, y), (cause, x))) in enumerate(zip(grid.ravel(), pairs)):
@@ -222,7 +223,7 @@ def rank_relations(run: Run) -> Plot | None:
     if any(values is None for _, values in measured):
         return None
     caption = f"Effective rank of each client's total adapter after round {_round(run)}, mean over sites."
-    return _relations(run, "rank_relations", caption, [(name, values[run.trained]) for name, values in measured])
+    return relations("rank_relations", caption, [(name, values[run.trained]) for name, values in measured], _causes(run))
 
 
 @styled
@@ -238,7 +239,7 @@ def norm_ratio_relations(run: Run) -> Plot | None:
     values = np.divide(np.nansum(last, axis=1), counts, out=np.full(len(last), np.nan), where=counts > 0)
     caption = (f"Norm of each client's own adapter over that of the common one after round {_round(run)}, mean over "
                "sites.")
-    return _relations(run, "norm_ratio_relations", caption, [("‖s′ D C‖ / ‖s B A‖", values)])
+    return relations("norm_ratio_relations", caption, [("‖s′ D C‖ / ‖s B A‖", values)], _causes(run))
 
 
 @styled

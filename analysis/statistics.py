@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
+
+FEW = 20  # clients below which a correlation's interval is Fisher's, not the bootstrap's
+_RESAMPLES = 1000
 
 
 def _valid(values) -> np.ndarray:
@@ -55,21 +60,137 @@ def average_ranks(values) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse.ravel()]
 
 
-def spearman(x, y) -> tuple[float, float, float, int]:
-    """Spearman's rho, its 95% interval (low, high) and n; NaN where undefined (constant values, n too small).
+def pearson(x, y) -> float:
+    """Pearson's r; NaN where undefined, as for values that are the same but for rounding."""
+    if len(x) < 2 or constant(x) or constant(y):
+        return math.nan
+    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
 
-    Interval: Fisher's z with variance (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000).
+
+def constant(values) -> bool:
+    """Whether all values are the same but for rounding."""
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+
+
+def fisher_interval(value: float, n: int, rank: bool) -> tuple[float, float]:
+    """95% interval of a correlation by Fisher's z, NaN for n < 5.
+
+    The variance of z is 1 / (n - 3), for Spearman's rho (rank) (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000). Where
+    all points are in one line z is infinite: the inner end is then that of the largest rho below 1 of n values.
     """
+    if math.isnan(value) or n < 5:
+        return math.nan, math.nan
+    if abs(value) > 1 - 1e-12:
+        inner, _ = fisher_interval(1 - 12 / (n * (n**2 - 1)), n, rank)
+        return (inner, 1.0) if value > 0 else (-1.0, -inner)
+    half = 1.959964 * math.sqrt((1 + value**2 / 2 if rank else 1) / (n - 3))
+    return math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)
+
+
+def spearman(x, y) -> tuple[float, float, float, int]:
+    """Spearman's rho, its 95% interval (low, high) by Fisher's z, and n; NaN where undefined."""
+    x, y = _both(x, y)
+    rho = _correlate(x, y, True)
+    return rho, *fisher_interval(rho, len(x), True), len(x)
+
+
+def _both(x, y) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
     keep = ~np.isnan(x) & ~np.isnan(y)
-    x, y, n = x[keep], y[keep], int(keep.sum())
-    if n < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan, math.nan, n
-    rho = float(np.clip(np.corrcoef(average_ranks(x), average_ranks(y))[0, 1], -1, 1))
-    if n < 5 or abs(rho) == 1:
-        return rho, math.nan, math.nan, n
-    half = 1.959964 * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    return rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n
+    return x[keep], y[keep]
+
+
+def _correlate(x, y, rank: bool) -> float:
+    return math.nan if len(x) and (constant(x) or constant(y)) else pearson(
+        *(map(average_ranks, (x, y)) if rank else (x, y)))
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation and its 95% interval (NaN: none can be given) over n clients, or over seeds of them."""
+
+    value: float
+    low: float
+    high: float
+    clients: int
+    seeds: int = 1
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+def correlation(x, y, rank: bool) -> Correlation:
+    """Spearman's rho (rank) or Pearson's r over clients, with the percentile bootstrap over clients as its interval.
+
+    Below FEW clients fisher_interval.
+    """
+    x, y = _both(x, y)
+    value, n = _correlate(x, y, rank), len(x)
+    if n < FEW or math.isnan(value):
+        return Correlation(value, *fisher_interval(value, n, rank), n)
+    times = _resampled(n)
+    x, y = (_resampled_ranks(v, times) if rank else v for v in (x, y))
+    x, y = (v - (times * v).sum(axis=1, keepdims=True) / n for v in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = (times * x * y).sum(axis=1) / np.sqrt((times * x**2).sum(axis=1) * (times * y**2).sum(axis=1))
+    return Correlation(value, *map(float, np.nanpercentile(values, [2.5, 97.5])), n)
+
+
+@functools.lru_cache(maxsize=8)
+def _resampled(n: int) -> np.ndarray:
+    """How often each of n clients is drawn, [resample, n]."""
+    return np.random.default_rng(n).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
+
+
+def _resampled_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """average_ranks of each client's value among those drawn, [resample, n]."""
+    kinds, which = np.unique(values, return_inverse=True)
+    counts = times @ np.eye(len(kinds), dtype=int)[which]
+    return (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, which]
+
+
+def correlation_over_seeds(pairs, rank: bool) -> Correlation:
+    """The correlation of one seed's (x, y), or the mean of those of several with its t-interval, cut at -1 and 1.
+
+    Seeds in which it is undefined are left out.
+    """
+    pairs = [_both(x, y) for x, y in pairs]
+    if len(pairs) == 1:
+        return correlation(*pairs[0], rank)
+    values = [_correlate(x, y, rank) for x, y in pairs]
+    mean, half, seeds = mean_interval(values)
+    clients = min((len(x) for (x, _), value in zip(pairs, values) if not math.isnan(value)), default=0)
+    return Correlation(mean, max(-1.0, mean - half) if seeds > 1 else math.nan,
+                       min(1.0, mean + half) if seeds > 1 else math.nan, clients, seeds)
+
+
+def spread_ratio(values, others, resamples: int = 1999) -> tuple[float, float]:
+    """Variance over clients of `values` over that of `others`, and the one-sided p-value that it is no larger.
+
+    Both are lists of arrays [client], one a seed; a variance is the mean square around each seed's own mean. Permutation
+    test: deviations change places between the two, all of which is possible where their spread is the same (Good 2005).
+    NaN where either has no spread at all, or fewer than 2 clients.
+    """
+    parts = [[_valid(v) for v in group] for group in (values, others)]
+    parts = [[v - v.mean() for v in group if v.size > 1] for group in parts]
+    if not all(parts):
+        return math.nan, math.nan
+    freedom = [sum(v.size - 1 for v in group) for group in parts]
+    squares = [np.concatenate(group) ** 2 for group in parts]
+    total, first = np.concatenate(squares), len(squares[0])
+    if not (squares[0] > 0).any() and not (squares[1] > 0).any():
+        return math.nan, math.nan
+
+    def ratio(order):
+        above, below = total[order[:first]].sum() / freedom[0], total[order[first:]].sum() / freedom[1]
+        return above / below if below > 0 else math.inf
+
+    seen = ratio(np.arange(total.size))
+    rng = np.random.default_rng(total.size)
+    larger = sum(ratio(rng.permutation(total.size)) >= seen * (1 - 1e-12) for _ in range(resamples))
+    return float(seen), (1 + larger) / (1 + resamples)
 
 
 def t_quantile(degrees: int, confidence: float = 0.95) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import ranks, statistics
+from . import classification, ranks, statistics
 from .runs import Configuration, Run, same_partition
 
 DASH = "–"
@@ -165,6 +165,32 @@ def _matrix_summary(run: Run) -> Table:
             below = f"{int((v < SOLVED).sum())} of {v.size}" if name == "relative_error" else DASH
             table.rows.append([label, *(small(f(v)) for f in (np.nanmean, np.nanmin, np.nanmax)), below])
     return table
+
+
+def class_scores(run: Run) -> Table | None:
+    """Matthews correlation and F1 of every model evaluated last, where confusion matrices were recorded."""
+    if "personal_confusion" not in run.data:
+        return None
+    binary = run.data.sizes["class"] == 2
+    names = [("personal", -1, "personal"), ("common", -1, "common")]
+    names += [("adapted", i, f"adapted, {k} local step{'s' if k != 1 else ''}") for i, k in
+              enumerate(run.adaptation_steps)]
+    of = f"F1 of {run.data['class_name'].values[1]}" if binary else "macro F1"
+    table = Table(f"Class scores after round {last_round(run)}: {run.name}",
+                  ["model", "MCC, mean", "MCC, all clients pooled", f"{of}, mean", f"{of}, all clients pooled"])
+    for kind, step, label in names:
+        if (mcc := run.clients(f"{kind}_mcc", step=step)) is None:
+            continue
+        matrices = run.data[f"{kind}_confusion"].isel(evaluation=-1)
+        if "adaptation_step" in matrices.dims:
+            matrices = matrices.isel(adaptation_step=step)
+        pooled = matrices.values[run.trained].sum(axis=0)
+        f1 = classification.f1 if binary else classification.macro_f1
+        table.rows.append([label, number(np.nanmean(mcc[run.trained]), 3), number(classification.mcc(pooled), 3),
+                           number(np.nanmean(run.clients(f"{kind}_f1", step=step)[run.trained]), 3),
+                           number(f1(pooled), 3)])
+    table.note = "Mean: over clients, each on its own test examples, without those where a score has no value."
+    return table if table.rows else None
 
 
 def client_summary(run: Run) -> Table:

@@ -20,7 +20,7 @@ from analysis import report, runs, spectra, style  # noqa: E402
 from results_files import matrix_run, text_run, write_results  # noqa: E402
 
 TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
-                "rank_relations", "norm_ratio_relations"}
+                "rank_relations", "norm_ratio_relations", "classes_by_client"}
 
 
 def check_page(page, names):
@@ -36,7 +36,7 @@ def check_page(page, names):
             assert content.startswith(b"\x89PNG")
         else:
             assert len(ElementTree.fromstring(content).findall(".//{http://www.w3.org/2000/svg}path")) > 20
-    assert not re.search(r"<script|<link|@import|url\(", html) and not re.search(r'(href|src)="(?!data:)', html)
+    assert not re.search(r"<script|<link|@import|url\(", html) and not re.search(r'(href|src)="(?!data:|rank_study.html")', html)
     files = {path.name for path in (page.parent / "figures").iterdir()}
     assert files == {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")}
     for name in names:
@@ -156,7 +156,7 @@ def test_report_compares_runs(tmp_path):
     paths = [text_run(tmp_path / f"{name}{seed}" / "results.h5", algorithm=name, seed=seed, own=own, common=common)
              for seed in (1, 2) for name, own, common in (("pf2lora", 2, True), ("local", 0, False))]
     page = report.write_report(paths, tmp_path / "out")
-    own = {f"run1_{name}" for name in ("singular_spectra", "rank_relations", "norm_ratio_relations")}
+    own = {f"run1_{name}" for name in ("classes_by_client", "singular_spectra", "rank_relations", "norm_ratio_relations")}
     other = {"run2_singular_spectra"}  # in this file the ranks of local's clients are the same
     shared = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round"}
     html = check_page(page, shared | own | other)

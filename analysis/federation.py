@@ -1,0 +1,87 @@
+"""Figures of the clients themselves: what each holds, and how those that never trained are reached by adaptation."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .runs import Run
+from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, styled
+
+_FEW_CLIENTS = 60  # up to here every client has a column of its own
+
+
+def of_run(run: Run) -> list[Plot]:
+    """The figures that a run's record gives."""
+    return [plot for plot in (classes_by_client(run), unseen_clients(run)) if plot]
+
+
+@styled
+def classes_by_client(run: Run) -> Plot | None:
+    """Share of each class among every client's training examples, as the client reads them."""
+    if run.is_matrix or "train_class_counts" not in run.data:
+        return None
+    counts = run.data["train_class_counts"].values.astype(float)  # [client, class]
+    sizes = counts.sum(axis=1)
+    shares = counts / np.where(sizes > 0, sizes, 1)[:, None]
+    order = np.arange(len(shares))
+    note = ""
+    if len(shares) > _FEW_CLIENTS:
+        order = np.linspace(0, len(shares) - 1, _FEW_CLIENTS).round().astype(int)
+        note = f" {_FEW_CLIENTS} of {len(shares)} clients."
+    names = [str(name) for name in run.data["class_name"].values]
+    rows = len(names)
+    figure = canvas(0.9 + 0.17 * max(rows, 4) + 0.8, width=min(WIDTH, max(4.0, 2.0 + 0.25 * len(order))))
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, 0.22 * rows)])
+    top.bar(np.arange(len(order)), sizes[order], color=GREY, width=0.8)
+    top.set_ylabel("examples", fontsize=8)
+    top.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    top.grid(axis="x", visible=False)
+    image = below.imshow(shares[order].T, aspect="auto", cmap="Blues", vmin=0, vmax=max(shares.max(), 1e-9),
+                         interpolation="nearest")
+    below.set_yticks(range(rows), names, fontsize=6 if rows > 12 else 8)
+    below.set_xticks(range(len(order)), [str(k) for k in order], fontsize=8 if len(order) <= 20 else 6)
+    below.tick_params(length=0)
+    below.grid(visible=False)
+    below.set_xlabel("client")
+    figure.colorbar(image, ax=[top, below], format=PercentFormatter(xmax=1, decimals=0), shrink=0.7,
+                    label="share of the client's examples")
+    held_out = int(run.data["held_out"].values.sum())
+    if held_out:
+        note += f" The last {held_out} are held out of training."
+    if "label_map" in run.data:
+        note += " Classes as each client reads them: some read them permuted."
+    return Plot("classes_by_client", f"Training examples by client, and their classes.{note}", figure)
+
+
+@styled
+def unseen_clients(run: Run) -> Plot | None:
+    """Accuracy after k local steps on a copy, of the clients that never trained beside those that did."""
+    held_out = run.data["held_out"].values
+    steps = run.adaptation_steps
+    if run.is_matrix or not held_out.any() or not steps:
+        return None
+    start = run.clients("personal_accuracy")
+    series = [start] + [run.clients("adapted_accuracy", step=i) for i in range(len(steps))]
+    if any(values is None for values in series):
+        return None
+    values = 100 * np.array(series)  # [steps, client]
+    x = np.array([0, *steps])
+    figure = canvas(3.0, width=4.6)
+    axes, handles = figure.subplots(), {}
+    for (name, chosen), colour in zip((("held out of training", held_out), ("trained", ~held_out)), (BLUE, ORANGE)):
+        if not chosen.any():
+            continue
+        mean = np.nanmean(values[:, chosen], axis=1)
+        low, high = np.nanpercentile(values[:, chosen], [10, 90], axis=1)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        handles[name] = axes.plot(x, mean, color=colour, marker="o", markersize=4)[0]
+    if (majority := run.clients("majority_accuracy")) is not None:
+        handles["majority class, held out"] = axes.axhline(100 * np.nanmean(majority[held_out]), color="black",
+                                                           linewidth=1, linestyle=":")
+    axes.set_xlabel("local steps of adaptation")
+    axes.set_ylabel("accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, handles)
+    return Plot("unseen_clients", "Mean accuracy over clients along adaptation; bands: 10th to 90th percentile.", figure)
