@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .runs import Run
+from .runs import Run, same_partition
 from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, styled
 
 _FEW_CLIENTS = 60  # up to here every client has a column of its own
 
 
-def of_run(run: Run) -> list[Plot]:
-    """The figures that a run's record gives."""
-    return [plot for plot in (classes_by_client(run), unseen_clients(run)) if plot]
+def of_run(run: Run, shown: list[Run] = ()) -> list[Plot]:
+    """The figures that a run's record gives, without the classes where a run that was shown has the same partition."""
+    known = any(same_partition(run, other) for other in shown)
+    return [plot for plot in (None if known else classes_by_client(run), unseen_clients(run)) if plot]
 
 
 @styled

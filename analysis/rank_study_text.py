@@ -116,9 +116,9 @@ def _matrix_verdict(subject: Subject) -> str:
     how = "follows the client" if right[best].all() and guess < wanted.size else (
         "does not follow the client" if right[best].sum() <= guess else "follows the client in part")
     counts = ", ".join(f"{name} {right[name].sum()}" for name in COUNTS)
-    return (f"The learned rank {how} (ranks {wanted.min()} to {wanted.max()}, {over(subject)}). Right of {wanted.size}: "
-            f"{counts}; one rank for all {guess}. The matrix itself is right for {matrix.sum()}; rank right and matrix "
-            f"wrong ({best}): {int((right[best] & ~matrix).sum())}.")
+    return (f"By the measure that is right most often, the {best}, the learned rank {how} (ranks {wanted.min()} to "
+            f"{wanted.max()}, {over(subject)}). Right of {wanted.size}: {counts}; one rank for all {guess}. The matrix itself is right for "
+            f"{matrix.sum()}; rank right and matrix wrong: {int((right[best] & ~matrix).sum())}.")
 
 
 def _known_ranks(subject: Subject) -> list[str]:

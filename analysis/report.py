@@ -51,7 +51,8 @@ def write_report(paths, output=None, details: int = 8) -> Path:
                  if t]
         shown = (own[id(g)] if len(runs) > 1 else []) + extra
         sections.append({"heading": "What was learned, and its cost" if len(runs) == 1 else g.label, "tables": shown,
-                         "figures": page.embed(federation.of_run(g.first) + spectra.details(g.first), pictures, prefix)})
+                         "figures": page.embed(federation.of_run(g.first, [h.first for h in groups[:number]])
+                                                + spectra.details(g.first), pictures, prefix)})
         written += shown
     if len(groups) > details:
         sections.append({"facts": [("note", f"{len(groups) - details} further configurations have no section of their "

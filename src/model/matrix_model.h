@@ -1,5 +1,4 @@
-// The matrix problem (algorithms.md of the PF2LoRA paper's synthetic example): client k fits a low-rank
-// target,
+// The matrix problem, the synthetic example of the PF2LoRA paper: client k fits a low-rank target,
 //   f_k = 1/2 || up_k down_k + dense - W*_k ||_F^2,
 // with gradient and tangent in closed form. A batch names clients only; every gradient is the full one. What
 // training sees may be less than the target, which loss() always measures against.

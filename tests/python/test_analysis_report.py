@@ -182,7 +182,7 @@ def test_many_clients_are_aggregated(tmp_path):
 
 
 def test_a_bare_run_is_reported_without_the_parts_it_lacks(tmp_path):
-    """No evaluation, no spectra: what is left are times."""
+    """No evaluation, no spectra: what is left are times and who held what."""
     path = text_run(tmp_path / "full" / "results.h5", clients=1, rounds=1)
     with h5py.File(path) as file:
         length = {"evaluation": 0, "spectrum": 0}
@@ -193,7 +193,7 @@ def test_a_bare_run_is_reported_without_the_parts_it_lacks(tmp_path):
         options = {name: value for name, value in file["options"].attrs.items() if name != "targets"}
         phases = [name.decode() for name in file["phase"][...]]
     bare = write_results(tmp_path / "bare" / "results.h5", variables, options, {"phase": phases, "round": [1]})
-    html = check_page(report.write_report([bare]), {"time_by_phase"})
+    html = check_page(report.write_report([bare]), {"time_by_phase", "classes_by_client"})
     assert "seconds: train" in html
 
 
