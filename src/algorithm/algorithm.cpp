@@ -85,8 +85,9 @@ Predictor Algorithm::personal_predictor(const ClientGroup& group) const {
 
 ClientCost Algorithm::cost(const ClientGroup& group, size_t, int64_t round) const {
   const int64_t sent = total_size(sent_blocks(round));
+  const int64_t own = client_level(group).level->rank();
   return {sent, sent, trained_size(round), client_layout_.size(),
-          common_level(group).level->rank() + client_level(group).level->rank()};
+          combination() == Combination::replaces ? own : common_level(group).level->rank() + own};
 }
 
 }  // namespace pf2lora

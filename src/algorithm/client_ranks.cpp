@@ -51,18 +51,41 @@ torch::Tensor rank_mask(const Level& level, const torch::Tensor& ranks) {
   return mask;
 }
 
-DeployedLevel::DeployedLevel(const Model& model, const Level& pairs)
-    : level_(pairs.sites(), pairs.rank(), pairs.scale(), pairs.names(), model.head()) {}
-
-LevelRows DeployedLevel::rows(const torch::Tensor& truncated, const torch::Tensor& head_level) const {
-  if (truncated.size(1) == level_.size()) return {&level_, truncated};
-  return {&level_, torch::cat({truncated, head_level}, 1)};
-}
-
 int64_t size_at_rank(const Level& level, int64_t rank) {
   int64_t size = level.head_block().size;
   for (const Site& site : level.sites()) size += rank * (site.rows + site.columns);
   return size;
+}
+
+MixedRank::MixedRank(const Options& options, const Problem& problem)
+    : OneLevel(options, problem, Owner::common),
+      deployed_(common_.level().sites(), common_.level().rank(), common_.level().scale(),
+                common_.level().names(), problem.model().head()) {}
+
+AdapterSet MixedRank::personal_model(const ClientGroup& group) const {
+  const std::array levels = {&common_.level(), &own_.level()};
+  return compose(levels, std::array{truncated(group), own_.rows(group)});
+}
+
+std::optional<AdapterSet> MixedRank::common_model(const torch::Tensor& common) const {
+  if (own_.has(Owner::client)) return std::nullopt;
+  const std::array levels = {&common_.level()};
+  return compose(levels, std::array{common_.rows(common, {})});
+}
+
+LevelRows MixedRank::client_level(const ClientGroup& group) const {
+  const torch::Tensor rows = truncated(group);
+  return {&deployed_, rows.size(1) == deployed_.size() ? rows : torch::cat({rows, own_.rows(group)}, 1)};
+}
+
+ClientCost MixedRank::cost(const ClientGroup& group, size_t g, int64_t round) const {
+  ClientCost cost = OneLevel::cost(group, g, round);
+  cost.rank = ranks(group)[int64_t(g)].item<int64_t>();
+  const int64_t absent = common_.level().size() - size_at_rank(common_.level(), cost.rank);
+  cost.sent -= absent;
+  cost.received -= absent;
+  cost.trained -= absent;
+  return cost;
 }
 
 }  // namespace pf2lora

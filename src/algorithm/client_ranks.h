@@ -1,6 +1,6 @@
 // Ranks that differ among clients: a client of rank r_k uses the first r_k rows of A and columns of B.
 #pragma once
-#include "algorithm/algorithm.h"
+#include "algorithm/one_level.h"
 
 namespace pf2lora {
 
@@ -18,18 +18,30 @@ std::vector<int64_t> start_ranks(const Options& options, const ClientRankOptions
 // Ones where a client of that rank has parameters, zeros elsewhere: [G, level.size()] for ranks [G].
 torch::Tensor rank_mask(const Level& level, const torch::Tensor& ranks);
 
-// What a client of lower rank deploys, as a level of its own: its truncated pairs, and the head, which may
-// belong to another level.
-class DeployedLevel {
- public:
-  DeployedLevel(const Model& model, const Level& pairs);
-  LevelRows rows(const torch::Tensor& truncated, const torch::Tensor& head_level) const;
-
- private:
-  Level level_;
-};
-
 // Numbers in the pairs and head of a client of that rank.
 int64_t size_at_rank(const Level& level, int64_t rank);
+
+// One common adapter of which each client trains and deploys the first parts.
+class MixedRank : public OneLevel {
+ public:
+  MixedRank(const Options& options, const Problem& problem);
+
+  AdapterSet personal_model(const ClientGroup& group) const override;
+  bool is_personal() const override { return true; }
+  std::optional<AdapterSet> common_model(const torch::Tensor& common) const override;
+  // The truncated pairs with the head, whichever level it belongs to.
+  LevelRows client_level(const ClientGroup& group) const override;
+  Combination combination() const override { return Combination::replaces; }
+  ClientCost cost(const ClientGroup& group, size_t g, int64_t round) const override;
+
+ protected:
+  virtual torch::Tensor ranks(const ClientGroup& group) const = 0;  // [G], of the rows' type
+  torch::Tensor mask(const ClientGroup& group) const { return rank_mask(common_.level(), ranks(group)); }
+  // The common level's rows with zeros beyond each client's rank.
+  torch::Tensor truncated(const ClientGroup& group) const { return common_.rows(group) * mask(group); }
+
+ private:
+  Level deployed_;
+};
 
 }  // namespace pf2lora

@@ -43,12 +43,6 @@ class Ditto final : public Algorithm {
   }
 
   // The pair that it deploys is one of the two.
-  ClientCost cost(const ClientGroup& group, size_t g, int64_t round) const override {
-    ClientCost cost = Algorithm::cost(group, g, round);
-    cost.rank = personal_.level().rank();
-    return cost;
-  }
-
   std::optional<AdapterSet> common_model(const Tensor& common) const override {
     return adapters(common_, common_.rows(common, {}));
   }

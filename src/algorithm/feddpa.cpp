@@ -57,18 +57,18 @@ class FedDpa final : public Algorithm {
 
   LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const override {
     if (order_ == Order::in_turn) {
-      const LocalReport global = train(global_, group, schedule, 0);
-      LocalReport local = train(local_, group, schedule, 0);
+      const LocalReport global = train(global_, group, schedule);
+      LocalReport local = train(local_, group, schedule);
       local.gradient_evaluations += global.gradient_evaluations;
       return local;
     }
-    if (schedule.round <= global_rounds()) return train(global_, group, schedule, 0);
+    if (schedule.round <= global_rounds()) return train(global_, group, schedule);
     start_local_from_global(group);
-    return train(local_, group, schedule, 0);
+    return train(local_, group, schedule);
   }
   LocalReport adapt(ClientGroup& group, const LocalSchedule& schedule) const override {
     if (order_ == Order::global_first) start_local_from_global(group);
-    return train(local_, group, schedule, 0);
+    return train(local_, group, schedule);
   }
 
   std::vector<Block> sent_blocks(int64_t round) const override {
@@ -138,16 +138,14 @@ class FedDpa final : public Algorithm {
   }
 
   // Local steps on one pair alone. A common head learns with the global pair, a personal one with both.
-  LocalReport train(const TrainedLevel& pair, ClientGroup& group, const LocalSchedule& schedule,
-                    int64_t slot) const {
+  LocalReport train(const TrainedLevel& pair, ClientGroup& group, const LocalSchedule& schedule) const {
     LossMeter losses(group.clients.size());
     const auto states = pair.states(group), local_states = local_.states(group);
     const std::array levels = {&global_.level(), &local_.level()};
     const bool is_global = &pair == &global_;
     for (int64_t i = 0; i < schedule.steps; ++i) {
       const int64_t step = schedule.first_step + i;
-      const Batch batch =
-          problem_.training_batch(group.clients, schedule.purpose, schedule.round, step, slot);
+      const Batch batch = problem_.training_batch(group.clients, schedule.purpose, schedule.round, step, 0);
       AdapterSet adapters = personal_model(group);
       const auto examples = int64_t(batch.examples.size());
       const Tensor on = torch::ones({examples, options_.rank}, group.common.options());

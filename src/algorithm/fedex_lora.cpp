@@ -38,17 +38,6 @@ class FedExLora final : public OneLevel {
                          level.scale() * level.up(row, site)[0].matmul(level.down(row, site)[0]));
   }
 
-  AdapterSet personal_model(const ClientGroup& group) const override {
-    AdapterSet adapters = OneLevel::personal_model(group);
-    adapters.dense = delta_.updates(group.common);
-    return adapters;
-  }
-  std::optional<AdapterSet> common_model(const Tensor& common) const override {
-    auto adapters = OneLevel::common_model(common);
-    if (adapters) adapters->dense = delta_.updates(common);
-    return adapters;
-  }
-
   std::vector<Tensor> base_delta(const Tensor& common) const override { return delta_.updates(common); }
 
   // Beside the average, every client receives the dense update.

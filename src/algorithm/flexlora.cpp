@@ -8,7 +8,6 @@
 
 #include "algorithm/base_delta.h"
 #include "algorithm/client_ranks.h"
-#include "algorithm/one_level.h"
 #include "algorithm/registry.h"
 
 namespace pf2lora {
@@ -16,12 +15,10 @@ namespace {
 
 using torch::Tensor;
 
-class FlexLora final : public OneLevel {
+class FlexLora final : public MixedRank {
  public:
   FlexLora(const Options& options, const ClientRankOptions& own, const Problem& problem)
-      : OneLevel(options, problem, Owner::common),
-        deployed_(problem.model(), common_.level()),
-        ranks_(start_ranks(options, own)) {}
+      : MixedRank(options, problem), ranks_(start_ranks(options, own)) {}
 
   LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const override {
     common_.set_rows(group, truncated(group));
@@ -44,30 +41,6 @@ class FlexLora final : public OneLevel {
     }
   }
 
-  AdapterSet personal_model(const ClientGroup& group) const override {
-    const std::array levels = {&common_.level(), &own_.level()};
-    return compose(levels, std::array{truncated(group), own_.rows(group)});
-  }
-  bool is_personal() const override { return true; }
-  std::optional<AdapterSet> common_model(const Tensor& common) const override {
-    if (own_.has(Owner::client)) return std::nullopt;
-    const std::array levels = {&common_.level()};
-    return compose(levels, std::array{common_.rows(common, {})});
-  }
-  LevelRows client_level(const ClientGroup& group) const override {
-    return deployed_.rows(truncated(group), own_.rows(group));
-  }
-  Combination combination() const override { return Combination::replaces; }
-
-  ClientCost cost(const ClientGroup& group, size_t g, int64_t round) const override {
-    ClientCost cost = OneLevel::cost(group, g, round);
-    cost.rank = ranks_[size_t(group.clients[g])];
-    const int64_t size = size_at_rank(common_.level(), cost.rank);
-    cost.sent = cost.received = size;
-    cost.trained = size + own_.trained_size();
-    return cost;
-  }
-
  private:
   // The pair [r, in], [out, r] of the nearest product of rank r, unscaled; zeros beyond the rank that there
   // is.
@@ -85,14 +58,12 @@ class FlexLora final : public OneLevel {
     return {down, up};
   }
 
-  Tensor truncated(const ClientGroup& group) const {
+  Tensor ranks(const ClientGroup& group) const override {
     std::vector<double> ranks;
     for (int64_t client : group.clients) ranks.push_back(double(ranks_[size_t(client)]));
-    return common_.rows(group) *
-           rank_mask(common_.level(), torch::tensor(ranks, torch::kFloat64).to(group.common.options()));
+    return torch::tensor(ranks, torch::kFloat64).to(group.common.options());
   }
 
-  DeployedLevel deployed_;
   std::vector<int64_t> ranks_;
 };
 

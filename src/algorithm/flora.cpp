@@ -35,17 +35,6 @@ class Flora final : public OneLevel {
         .copy_(average.head);
   }
 
-  AdapterSet personal_model(const ClientGroup& group) const override {
-    AdapterSet adapters = OneLevel::personal_model(group);
-    adapters.dense = delta_.updates(group.common);
-    return adapters;
-  }
-  std::optional<AdapterSet> common_model(const Tensor& common) const override {
-    auto adapters = OneLevel::common_model(common);
-    if (adapters) adapters->dense = delta_.updates(common);
-    return adapters;
-  }
-
   std::vector<Tensor> base_delta(const Tensor& common) const override { return delta_.updates(common); }
 
   // Every client receives the pairs of all, stacked, and the average head.

@@ -8,7 +8,6 @@
 #include <torch/torch.h>
 
 #include "algorithm/client_ranks.h"
-#include "algorithm/one_level.h"
 #include "algorithm/registry.h"
 
 namespace pf2lora {
@@ -34,13 +33,10 @@ struct HetLoraOptions final : ClientRankOptions {
   }
 };
 
-class HetLora final : public OneLevel {
+class HetLora final : public MixedRank {
  public:
   HetLora(const Options& options, const HetLoraOptions& own, const Problem& problem)
-      : OneLevel(options, problem, Owner::common),
-        own_options_(own),
-        deployed_(problem.model(), common_.level()),
-        start_(start_ranks(options, own)) {
+      : MixedRank(options, problem), own_options_(own), start_(start_ranks(options, own)) {
     rank_offset_ = client_layout_.slices()[client_layout_.add("rank", {1})].offset;
   }
 
@@ -98,32 +94,6 @@ class HetLora final : public OneLevel {
     }
   }
 
-  AdapterSet personal_model(const ClientGroup& group) const override {
-    const std::array levels = {&common_.level(), &own_.level()};
-    const std::array rows = {common_.rows(group) * mask(group), own_.rows(group)};
-    return compose(levels, rows);
-  }
-  bool is_personal() const override { return true; }
-  std::optional<AdapterSet> common_model(const Tensor& common) const override {
-    if (own_.has(Owner::client)) return std::nullopt;
-    const std::array levels = {&common_.level()};
-    return compose(levels, std::array{common_.rows(common, {})});
-  }
-  LevelRows client_level(const ClientGroup& group) const override {
-    return deployed_.rows(common_.rows(group) * mask(group), own_.rows(group));
-  }
-  Combination combination() const override { return Combination::replaces; }
-
-  ClientCost cost(const ClientGroup& group, size_t g, int64_t round) const override {
-    ClientCost cost = OneLevel::cost(group, g, round);
-    cost.rank = ranks(group)[int64_t(g)].item<int64_t>();
-    cost.trained = size_at_rank(common_.level(), cost.rank) + own_.trained_size();
-    const int64_t absent = common_.level().size() - size_at_rank(common_.level(), cost.rank);
-    cost.sent -= absent;
-    cost.received -= absent;
-    return cost;
-  }
-
  protected:
   Direction direction(const ClientGroup& group, const LocalSchedule& schedule, int64_t step) const override {
     Direction along = OneLevel::direction(group, schedule, step);
@@ -133,8 +103,8 @@ class HetLora final : public OneLevel {
   }
 
  private:
-  Tensor ranks(const ClientGroup& group) const { return group.own.select(1, rank_offset_); }  // [G], a view
-  Tensor mask(const ClientGroup& group) const { return rank_mask(common_.level(), ranks(group)); }
+  // [G], a view
+  Tensor ranks(const ClientGroup& group) const override { return group.own.select(1, rank_offset_); }
 
   // Zeros beyond a client's rank, in its copy of the adapter and in the moments of it.
   void truncate(ClientGroup& group) const {
@@ -185,7 +155,6 @@ class HetLora final : public OneLevel {
 
   static constexpr double kSmooth = 1e-12;
   HetLoraOptions own_options_;
-  DeployedLevel deployed_;
   std::vector<int64_t> start_;
   int64_t rank_offset_ = 0;
 };

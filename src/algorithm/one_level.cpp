@@ -82,13 +82,17 @@ std::optional<AdapterSet> OneLevel::common_model(const torch::Tensor& common) co
   if (is_personal()) return std::nullopt;
   const std::array levels = {&common_.level()};
   const std::array rows = {common_.rows(common, {})};
-  return compose(levels, rows);
+  AdapterSet adapters = compose(levels, rows);
+  adapters.dense = base_delta(common);
+  return adapters;
 }
 
 AdapterSet OneLevel::personal_model(const ClientGroup& group) const {
   const std::array levels = {&common_.level(), &own_.level()};
   const std::array rows = {common_.rows(group), own_.rows(group)};
-  return compose(levels, rows);
+  AdapterSet adapters = compose(levels, rows);
+  adapters.dense = base_delta(group.common);
+  return adapters;
 }
 
 LevelRows OneLevel::common_level(const ClientGroup& group) const {

@@ -14,6 +14,13 @@
 
 namespace pf2lora {
 
+inline Options sgd_options() {
+  Options options = small_options();
+  options.optimizer = "sgd";
+  options.learning_rate = 0.2;
+  return options;
+}
+
 struct Setting {
   std::string name, value;
 };

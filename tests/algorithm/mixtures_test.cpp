@@ -8,13 +8,6 @@ namespace {
 
 using torch::Tensor;
 
-Options sgd_options() {
-  Options options = small_options();
-  options.optimizer = "sgd";
-  options.learning_rate = 0.2;
-  return options;
-}
-
 // Rows of both levels as if trained, and the marks by which a client knows that it has begun.
 ClientGroup trained_group(const Algorithm& algorithm, const Problem& problem,
                           const std::vector<int64_t>& clients) {

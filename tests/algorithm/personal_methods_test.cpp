@@ -10,13 +10,6 @@ namespace {
 
 using torch::Tensor;
 
-Options sgd_options() {
-  Options options = small_options();
-  options.optimizer = "sgd";
-  options.learning_rate = 0.2;
-  return options;
-}
-
 Tensor client_rows(const Algorithm& algorithm, const ClientGroup& group) {
   return algorithm.client_level(group).rows;
 }
