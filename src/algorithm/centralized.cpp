@@ -13,7 +13,7 @@ AlgorithmRow centralized() {
                      const Problem& problem) -> std::unique_ptr<Algorithm> {
             return std::make_unique<OneLevel>(options, problem, Owner::common);
           },
-          .pool = TrainingPool::all_as_one};
+          .demands = {.pool = TrainingPool::all_as_one}};
 }
 
 }  // namespace pf2lora

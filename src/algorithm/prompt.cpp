@@ -47,19 +47,23 @@ std::unique_ptr<OptionSet> make_options() {
 }  // namespace
 
 AlgorithmRow prompt() {
-  return {"prompt", "common soft prompts before the tokens, and each client's own",
+  return {"prompt",
+          "common soft prompts before the tokens, and each client's own",
           [](const Options& options, const OptionSet* own, const Problem& problem) {
             return make(options, own, problem, Place::tokens);
           },
-          make_options};
+          make_options,
+          {.prompts = true}};
 }
 
 AlgorithmRow prefix() {
-  return {"prefix", "common prefixes of every layer's keys and values, and each client's own",
+  return {"prefix",
+          "common prefixes of every layer's keys and values, and each client's own",
           [](const Options& options, const OptionSet* own, const Problem& problem) {
             return make(options, own, problem, Place::layers);
           },
-          make_options};
+          make_options,
+          {.prompts = true}};
 }
 
 }  // namespace pf2lora

@@ -13,7 +13,7 @@ struct AlgorithmRow {
   std::string description;
   std::unique_ptr<Algorithm> (*make)(const Options&, const OptionSet* own, const Problem&);
   std::unique_ptr<OptionSet> (*make_options)() = nullptr;  // null: no options of its own
-  TrainingPool pool = TrainingPool::by_client;
+  Demands demands = {};
 };
 
 const std::vector<AlgorithmRow>& algorithms();

@@ -94,6 +94,7 @@ void require_bounds(const OptionEntry& entry, Number value, std::string_view tex
 
 std::vector<std::string> parse_entries(const OptionEntry& entry, std::string_view text) {
   std::vector<std::string> entries;
+  if (text.empty()) return entries;
   for (const std::string& part : split(text, ',')) {
     entries.emplace_back(trim(part));
     if (entries.back().empty()) {
@@ -221,12 +222,15 @@ std::vector<std::string> describe_idle(const std::vector<OptionEntry>& options,
                                        const std::vector<std::string>& given) {
   std::vector<std::string> sentences;
   for (const OptionEntry& option : options) {
-    const Constraint& c = option.constraint;
-    if (c.needs.empty() || std::ranges::find(given, option.name) == given.end()) continue;
-    const std::string value = format_value(*std::ranges::find(options, c.needs, &OptionEntry::name));
-    if (std::ranges::find(c.needed, value) != c.needed.end()) continue;
-    sentences.push_back("--" + option.name + " has no effect with --" + c.needs + " " + value +
-                        ", only with " + join(c.needed, ", "));
+    if (std::ranges::find(given, option.name) == given.end()) continue;
+    for (const Condition& c : option.constraint.conditions) {
+      const std::string value = format_value(*std::ranges::find(options, c.option, &OptionEntry::name));
+      const bool among = std::ranges::find(c.values, value) != c.values.end();
+      if (among == c.among) continue;
+      sentences.push_back("--" + option.name + " has no effect with --" + c.option + " " + value +
+                          (c.among ? ", only with " + join(c.values, ", ") : ""));
+      break;
+    }
   }
   return sentences;
 }

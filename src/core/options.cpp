@@ -34,6 +34,10 @@ class Lister : public OptionVisitor {
   std::string group_;
 };
 
+// Methods that adapt no matrix: prompts stand in every layer, or before all of them, so nothing stays frozen
+// under the lowest adapter.
+const std::vector<std::string> without_pairs = {"prompt", "prefix"};
+
 }  // namespace
 
 std::vector<OptionEntry> list_options(OptionSet& options) {
@@ -81,10 +85,13 @@ void Options::visit(OptionVisitor& v) {
            one_of({"cls", "pooler", "mean"}).only_with("problem", {"transformer"}));
   v.option("precision", precision, "arithmetic; auto: fp32, and fp64 for the matrix problem",
            one_of({"auto", "fp32", "fp64"}));
-  v.option("backend", backend, "implementation of loss, gradient and tangent", one_of({"reference"}));
+  v.option("backend", backend,
+           "implementation of the model: LibTorch's operations (reference), or ours for the "
+           "processor (native); auto: native where it covers the run",
+           one_of({"auto", "native", "reference"}));
   v.option("prefix-cache", prefix_cache,
            "MiB a rank for the frozen states under the lowest adapter; 0: none kept",
-           at_least(0).only_with("problem", {"transformer"}));
+           at_least(0).only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("matrix-rows", matrix_rows, "rows of the matrix problem's targets",
            at_least(1).only_with("problem", {"matrix"}));
   v.option("matrix-columns", matrix_columns, "columns of the matrix problem's targets",
@@ -134,16 +141,17 @@ void Options::visit(OptionVisitor& v) {
            at_least(1).only_with("problem", {"transformer"}));
 
   v.group("adapters");
-  v.option("rank", rank, "rank r of the common adapter", at_least(1));
+  v.option("rank", rank, "rank r of the common adapter", at_least(1).not_with("algorithm", without_pairs));
   v.option("client-rank", client_rank, "rank r~ of a client's own adapter; 0: none",
            at_least(0).only_with("algorithm", {"pf2lora"}));
   v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank",
-           positive().only_with("problem", {"transformer"}));
+           positive().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("targets", targets, "adapted matrices of a layer",
            one_of({"query", "key", "value", "attention-output", "intermediate", "output"})
-               .only_with("problem", {"transformer"}));
+               .only_with("problem", {"transformer"})
+               .not_with("algorithm", without_pairs));
   v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0",
-           anything().only_with("problem", {"transformer"}));
+           anything().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("head", head, "who owns the classification head",
            one_of({"common", "personal"}).only_with("problem", {"transformer"}));
 

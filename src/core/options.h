@@ -10,20 +10,30 @@
 
 namespace pf2lora {
 
+// What another option must be, or must not be, for this one to have an effect.
+struct Condition {
+  std::string option;
+  std::vector<std::string> values;
+  bool among = true;  // must be one of the values
+};
+
 // What values an option takes: a closed interval for numbers (open below where `above`), or a set of names;
-// and the values of another option without which this one has no effect.
+// and what it needs of others, without which it has no effect.
 struct Constraint {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   bool above = false;
   std::vector<std::string> choices = {};
-  std::string needs = {};                // the other option's name
-  std::vector<std::string> needed = {};  // its values
+  std::vector<Condition> conditions = {};
 
   Constraint only_with(const std::string& option, const std::vector<std::string>& values) const {
     Constraint result = *this;
-    result.needs = option;
-    result.needed = values;
+    result.conditions.push_back({option, values});
+    return result;
+  }
+  Constraint not_with(const std::string& option, const std::vector<std::string>& values) const {
+    Constraint result = *this;
+    result.conditions.push_back({option, values, /*among=*/false});
     return result;
   }
 };
@@ -105,7 +115,7 @@ struct Options : OptionSet {
   std::string data = "data/wordnet.h5";
   std::string pooling = "cls";
   std::string precision = "auto";
-  std::string backend = "reference";
+  std::string backend = "auto";
   int64_t prefix_cache = 2048;
   int64_t matrix_rows = 10;
   int64_t matrix_columns = 10;

@@ -49,4 +49,19 @@ Batch pack(std::span<const int64_t> clients, const std::vector<std::vector<int64
   return batch;
 }
 
+Batch take_examples(const Batch& batch, std::span<const size_t> places) {
+  Batch taken;
+  taken.clients = {0};
+  taken.token_offsets = {0};
+  for (const size_t place : places) {
+    taken.examples.push_back(batch.examples[place]);
+    taken.labels.push_back(batch.labels[place]);
+    taken.tokens.insert(taken.tokens.end(), batch.tokens.begin() + batch.token_offsets[place],
+                        batch.tokens.begin() + batch.token_offsets[place + 1]);
+    taken.token_offsets.push_back(static_cast<int64_t>(taken.tokens.size()));
+  }
+  taken.client_offsets = {0, static_cast<int64_t>(places.size())};
+  return taken;
+}
+
 }  // namespace pf2lora

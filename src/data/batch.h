@@ -23,4 +23,7 @@ Batch pack(std::span<const int64_t> clients, const std::vector<std::vector<int64
            std::span<const int32_t> tokens, std::span<const int64_t> offsets,
            std::span<const int32_t> labels);
 
+// Those examples of a batch, by their place in it, as a batch of one client.
+Batch take_examples(const Batch& batch, std::span<const size_t> places);
+
 }  // namespace pf2lora

@@ -62,6 +62,8 @@ class Model {
   // Where prompts may stand; nullopt where the problem has no tokens.
   virtual std::optional<PromptRoom> prompt_room() const = 0;
   virtual int64_t frozen_parameters() const = 0;
+  // Bytes that the cached states of one token take; 0 where nothing is cached.
+  virtual int64_t cached_bytes_per_token() const { return 0; }
 
   virtual Losses loss(const Batch& batch, const AdapterSet& adapters) const = 0;
   virtual Gradient gradient(const Batch& batch, const AdapterSet& adapters,

@@ -2,12 +2,21 @@
 
 namespace pf2lora {
 
-torch::Tensor PrefixCache::get(int64_t example, const std::function<torch::Tensor()>& compute) {
-  if (const auto found = states_.find(example); found != states_.end()) return found->second;
-  torch::Tensor states = compute();
-  if (const int64_t size = int64_t(states.nbytes()); bytes_ + size <= limit_) {
-    bytes_ += size;
-    states_.emplace(example, states);
+std::vector<torch::Tensor> PrefixCache::get(std::span<const int64_t> examples, const Compute& compute) {
+  std::vector<torch::Tensor> states(examples.size());
+  std::vector<size_t> missing;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    if (const auto found = states_.find(examples[i]); found != states_.end())
+      states[i] = found->second;
+    else
+      missing.push_back(i);
+  }
+  if (missing.empty()) return states;
+  const std::vector<torch::Tensor> computed = compute(missing);
+  for (size_t i = 0; i < missing.size(); ++i) {
+    states[missing[i]] = computed[i];
+    const int64_t size = int64_t(computed[i].nbytes());
+    if (bytes_ + size <= limit_ && states_.emplace(examples[missing[i]], computed[i]).second) bytes_ += size;
   }
   return states;
 }

@@ -6,12 +6,14 @@
 
 namespace pf2lora {
 
-std::unique_ptr<Problem> make_problem(const Options& options, TrainingPool pool) {
-  if (options.problem == "transformer") return std::make_unique<TextProblem>(options, pool);
-  if (pool == TrainingPool::all_as_one)
+std::unique_ptr<Problem> make_problem(const Options& options, const Demands& demands) {
+  if (options.problem == "transformer") return std::make_unique<TextProblem>(options, demands);
+  if (demands.pool == TrainingPool::all_as_one)
     throw OptionError("--algorithm " + options.algorithm +
                       " pools examples, and the matrix problem has none; choose another algorithm or "
                       "--problem transformer");
+  if (options.backend == "native")
+    throw OptionError("--backend native is not offered for --problem matrix; leave it at auto or reference");
   if (options.precision == "fp32")
     throw OptionError("--precision fp32 is not offered for --problem matrix; leave it at auto or fp64");
   return std::make_unique<MatrixProblem>(options);

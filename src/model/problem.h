@@ -51,7 +51,13 @@ class Problem {
 // Whose batches training draws: each client's own examples, or, as client 0, the examples of all together.
 enum class TrainingPool { by_client, all_as_one };
 
+// What a method asks of the problem.
+struct Demands {
+  TrainingPool pool = TrainingPool::by_client;
+  bool prompts = false;  // a model with room for prompts
+};
+
 // Reads and checks everything that the options name. Throws InputError or OptionError.
-std::unique_ptr<Problem> make_problem(const Options& options, TrainingPool pool);
+std::unique_ptr<Problem> make_problem(const Options& options, const Demands& demands);
 
 }  // namespace pf2lora

@@ -78,15 +78,13 @@ Losses losses_of(const Tensor& scores, const Tensor& labels) {
   return {torch::cross_entropy_loss(scores, labels, {}, at::Reduction::None), scores.argmax(1)};
 }
 
-// Example i of a batch as a batch of its own.
-Batch example_alone(const Batch& batch, size_t i) {
-  const int64_t begin = batch.token_offsets[i], end = batch.token_offsets[i + 1];
-  return {.clients = {0},
-          .examples = {batch.examples[i]},
-          .client_offsets = {0, 1},
-          .token_offsets = {0, end - begin},
-          .tokens = {batch.tokens.begin() + begin, batch.tokens.begin() + end},
-          .labels = {batch.labels[i]}};
+// An example's states have the same bits in any company only where each is computed alone: `compute` is asked
+// for every place by itself.
+template <class Compute>
+std::vector<Tensor> one_by_one(const Batch& batch, const std::vector<size_t>& places, Compute compute) {
+  std::vector<Tensor> states;
+  for (const size_t& place : places) states.push_back(compute(take_examples(batch, {&place, 1})));
+  return states;
 }
 
 // Means over each client's examples: [G]. Not a matrix product: 0 * NaN would carry one client's failure to
@@ -101,30 +99,18 @@ ReferenceEncoder::ReferenceEncoder(EncoderWeights weights, std::vector<Site> sit
                                    int64_t classes, int64_t prefix_cache_bytes)
     : weights_(std::move(weights)),
       sites_(std::move(sites)),
-      layer_sites_(size_t(weights_.config.layers)),
+      layer_sites_(sites_by_layer(sites_, weights_.config.layers)),
       pooling_(pooling),
       classes_(classes),
-      lowest_layer_(weights_.config.layers - 1),
+      lowest_layer_(lowest_layer(sites_, weights_.config.layers)),
       cache_(prefix_cache_bytes),
-      features_(prefix_cache_bytes) {
-  for (size_t i = 0; i < sites_.size(); ++i) {
-    LayerSites& layer = layer_sites_[size_t(sites_[i].layer)];
-    const std::string& target = sites_[i].target;
-    (target == "query"              ? layer.query
-     : target == "key"              ? layer.key
-     : target == "value"            ? layer.value
-     : target == "attention-output" ? layer.attention_output
-     : target == "intermediate"     ? layer.intermediate
-                                    : layer.output) = int(i);
-    lowest_layer_ = std::min(lowest_layer_, sites_[i].layer);
-  }
-}
+      features_(prefix_cache_bytes) {}
 
 bool ReferenceEncoder::reads_first_token_only(int64_t layer) const {
   return layer + 1 == weights_.config.layers && pooling_ != Pooling::mean;
 }
 
-int64_t ReferenceEncoder::prefix_bytes_per_token() const {
+int64_t ReferenceEncoder::cached_bytes_per_token() const {
   const int64_t states = lowest_layer_ == 0 ? 0 : reads_first_token_only(lowest_layer_) ? 3 : 4;
   return states * weights_.config.hidden * int64_t(weights_.words.element_size());
 }
@@ -157,10 +143,9 @@ Tensor ReferenceEncoder::example_prefix(const Batch& alone) const {
 
 ReferenceEncoder::Entry ReferenceEncoder::entry(const Batch& batch) const {
   const torch::NoGradGuard constant;
-  std::vector<Tensor> prefixes;
-  for (size_t i = 0; i < batch.examples.size(); ++i)
-    prefixes.push_back(
-        cache_.get(batch.examples[i], [&] { return example_prefix(example_alone(batch, i)); }));
+  const auto prefixes = cache_.get(batch.examples, [&](const std::vector<size_t>& places) {
+    return one_by_one(batch, places, [&](const Batch& alone) { return example_prefix(alone); });
+  });
   const auto parts = torch::cat(prefixes).split(weights_.config.hidden, 1);
   // Contiguous copies: matrix products take the same path, whatever was cut out of what.
   Entry entry{.hidden = parts[0].contiguous(), .key = parts[1].contiguous(), .value = parts[2].contiguous()};
@@ -306,12 +291,10 @@ AdapterSet ReferenceEncoder::pullback(OutputPass& pass, const Tensor& cotangent)
 
 Tensor ReferenceEncoder::features(const Batch& batch) const {
   const torch::NoGradGuard constant;
-  std::vector<Tensor> features;
-  for (size_t i = 0; i < batch.examples.size(); ++i)
-    features.push_back(features_.get(batch.examples[i], [&] {
-      const Batch alone = example_alone(batch, i);
-      return pooled(alone, index_of(alone, {}), {});
-    }));
+  const auto features = features_.get(batch.examples, [&](const std::vector<size_t>& places) {
+    return one_by_one(batch, places,
+                      [&](const Batch& alone) { return pooled(alone, index_of(alone, {}), {}); });
+  });
   return torch::cat(features);
 }
 

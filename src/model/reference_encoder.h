@@ -5,13 +5,13 @@
 #include <vector>
 
 #include "model/encoder_weights.h"
+#include "model/layer_sites.h"
 #include "model/model.h"
 #include "model/packed_index.h"
+#include "model/pooling.h"
 #include "model/prefix_cache.h"
 
 namespace pf2lora {
-
-enum class Pooling { cls, pooler, mean };
 
 class ReferenceEncoder final : public Model {
  public:
@@ -28,8 +28,7 @@ class ReferenceEncoder final : public Model {
     return PromptRoom{weights_.config.layers, weights_.config.hidden};
   }
   int64_t frozen_parameters() const override { return weights_.parameters(); }
-  // Bytes that the cached states of one token take; 0 where nothing is cached.
-  int64_t prefix_bytes_per_token() const;
+  int64_t cached_bytes_per_token() const override;
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
   Gradient gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;
@@ -44,9 +43,6 @@ class ReferenceEncoder final : public Model {
   struct Entry {
     torch::Tensor hidden;             // [T, hidden]
     torch::Tensor query, key, value;  // [T, hidden]; undefined where they are computed in place
-  };
-  struct LayerSites {  // indices into sites_, -1 where not adapted
-    int query = -1, key = -1, value = -1, attention_output = -1, intermediate = -1, output = -1;
   };
 
   PackedIndex index_of(const Batch& batch, const AdapterSet& adapters) const;

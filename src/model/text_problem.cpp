@@ -3,19 +3,15 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/option_values.h"
 #include "core/sha256.h"
 #include "data/sampler.h"
 #include "io/dataset_file.h"
+#include "model/encoder.h"
 
 namespace pf2lora {
 namespace {
 
 constexpr int64_t kEvaluationTokens = 2048;  // of a batch, about
-
-Pooling pooling(const std::string& name) {
-  return name == "cls" ? Pooling::cls : name == "pooler" ? Pooling::pooler : Pooling::mean;
-}
 
 void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Options& options) {
   if (dataset.vocabulary_size > config.vocabulary)
@@ -33,26 +29,21 @@ void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Op
 
 }  // namespace
 
-TextProblem::TextProblem(const Options& options, TrainingPool pool)
+TextProblem::TextProblem(const Options& options, const Demands& demands)
     : options_(options), dataset_(read_dataset(options.data)) {
   const ModelConfig config = read_model_config(options.model);
   check_fits(dataset_, config, options);
   partition_ = make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size()),
                                dataset_.client, dataset_.client_names},
                               options);
-  if (pool == TrainingPool::all_as_one) {
+  if (demands.pool == TrainingPool::all_as_one) {
     for (int64_t k = 0; k < options.clients - options.held_out_clients; ++k) {
       const auto& rows = partition_.clients[size_t(k)].train;
       pooled_rows_.insert(pooled_rows_.end(), rows.begin(), rows.end());
     }
     std::sort(pooled_rows_.begin(), pooled_rows_.end());
   }
-  const auto type = torch::dtype(options.precision == "fp64" ? torch::kFloat64 : torch::kFloat32);
-  const Pooling pooled = pooling(options.pooling);
-  model_ = std::make_unique<ReferenceEncoder>(
-      read_encoder_weights(options.model, config, pooled == Pooling::pooler, type),
-      encoder_sites(config, options.targets, parse_adapted_layers(options.adapted_layers, config.layers)),
-      pooled, int64_t(dataset_.class_names.size()), options.prefix_cache << 20);
+  model_ = make_encoder(options, config, int64_t(dataset_.class_names.size()), demands);
 }
 
 const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
@@ -98,7 +89,7 @@ int64_t TextProblem::prefix_bytes() const {
   for (const ClientExamples& client : partition_.clients)
     for (const auto* rows : {&client.train, &client.validation, &client.test})
       for (int64_t row : *rows) tokens += dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
-  return tokens * model_->prefix_bytes_per_token();
+  return tokens * model_->cached_bytes_per_token();
 }
 
 double TextProblem::work(int64_t client) const {

@@ -1,13 +1,12 @@
 // Text classification: a frozen encoder, a tokenised dataset and its partition over clients.
 #pragma once
 #include "model/problem.h"
-#include "model/reference_encoder.h"
 
 namespace pf2lora {
 
 class TextProblem final : public Problem {
  public:
-  TextProblem(const Options& options, TrainingPool pool);
+  TextProblem(const Options& options, const Demands& demands);
 
   const Model& model() const override { return *model_; }
   double scale(int64_t rank) const override { return options_.lora_alpha / double(rank); }
@@ -33,7 +32,7 @@ class TextProblem final : public Problem {
   TokenDataset dataset_;
   Partition partition_;
   std::vector<int64_t> pooled_rows_;  // of all clients, where training is pooled
-  std::unique_ptr<ReferenceEncoder> model_;
+  std::unique_ptr<Model> model_;
 };
 
 }  // namespace pf2lora

@@ -54,6 +54,7 @@ class Simulation {
 
   RunOutcome run() {
     prepare();
+    if (was_complete_) return {.was_complete = true};
     if (options_.dry_run) return {};
     TimeLimit clock(options_.max_hours);
     phases_.start();
@@ -134,6 +135,7 @@ class Simulation {
   ScoreShape score_shape_;
   Texts texts_;  // of checkpoints
   RunHistory history_;
+  bool was_complete_ = false;
   std::optional<RunState> state_;
   std::optional<OutputDirectory> directory_;  // on rank 0
   std::optional<RunRecorder> recorder_;       // on rank 0
@@ -146,12 +148,12 @@ void Simulation::prepare() {
   const AlgorithmRow& row = find_algorithm(options_.algorithm);
   comm_.together([&] {
     torch::set_num_threads(int(options_.threads));
-    problem_ = make_problem(options_, row.pool);
+    problem_ = make_problem(options_, row.demands);
     algorithm_ = row.make(options_, request_.method_options, *problem_);
     score_shape_ = score_shape(options_, *algorithm_, *problem_);
     state_.emplace(*algorithm_, *problem_, options_.clients, comm_.size());
     trainable_clients_ =
-        row.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
+        row.demands.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
   });
 
   const OutputMode mode =
@@ -173,6 +175,9 @@ void Simulation::prepare() {
       history_ = read_history(find_text(saved, kHistory));
     });
     comm_.together([&] { check_rounds_left(state_->round, options_); });
+    was_complete_ =
+        comm_.agree(state_->round == options_.rounds && directory_ && directory_->holds_complete_run());
+    if (was_complete_) return;
   }
   const RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, trainable_clients_, comm_);
   observer_.begin(plan);
@@ -233,9 +238,8 @@ void Simulation::evaluate_clients(int64_t round) {
   comm_.together([&] {
     for (const Group& group : groups) {
       if (group.rank != comm_.rank()) continue;
-      ClientGroup rows = state_->clients.group(group.clients, state_->common);
-      for (const ClientScores& scores :
-           evaluate(*algorithm_, *problem_, std::move(rows), score_shape_, round))
+      const ClientGroup rows = state_->clients.group(group.clients, state_->common);
+      for (const ClientScores& scores : evaluate(*algorithm_, *problem_, rows, score_shape_, round))
         mine.push_back(scores.pack());
     }
   });
@@ -248,8 +252,13 @@ void Simulation::evaluate_clients(int64_t round) {
 void Simulation::measure_spectra(int64_t round) {
   std::vector<std::vector<double>> mine;
   comm_.together([&] {
-    for (int64_t client : my_clients())
-      mine.push_back(client_spectra(*algorithm_, state_->clients.group({client}, state_->common)).pack());
+    std::optional<ClientSpectra> spectra;
+    for (int64_t client : my_clients()) {
+      const bool alike = spectra && spectra->own.empty();  // no client has pairs of its own
+      if (!alike) spectra = client_spectra(*algorithm_, state_->clients.group({client}, state_->common));
+      spectra->client = client;
+      mine.push_back(spectra->pack());
+    }
   });
   const auto all = gather_records(comm_, mine);
   comm_.together([&] {

@@ -6,18 +6,22 @@
 
 #include "algorithm/row_optimizer.h"
 #include "model/golden.h"
-#include "model/reference_encoder.h"
+#include "model/small_encoder.h"
 
 namespace pf2lora {
 namespace {
 
-TEST(TrainingOfMiniLm, FollowsTheLossesOfPyTorchAndPeft) {
+class TrainingOfMiniLm : public testing::TestWithParam<std::string> {};
+
+TEST_P(TrainingOfMiniLm, FollowsTheLossesOfPyTorchAndPeft) {
   const Golden golden("minilm");
   const std::string directory = golden.file().attribute<std::string>("/", "model");
   const ModelConfig config = read_model_config(directory);
-  const ReferenceEncoder model(read_encoder_weights(directory, config, false, torch::kFloat32),
-                               encoder_sites(config, {"query", "value"}, {0, 1, 2, 3, 4, 5}), Pooling::cls,
-                               golden.file().shape("head/weight")[0], 0);
+  const auto made =
+      any_encoder(GetParam() == "native", read_encoder_weights(directory, config, false, torch::kFloat32),
+                  encoder_sites(config, {"query", "value"}, {0, 1, 2, 3, 4, 5}), Pooling::cls,
+                  golden.file().shape("head/weight")[0]);
+  const Model& model = *made;
   const Level level = golden.level(model.sites());
   const RowOptimizer optimizer(Rule::adamw, level.size(), 0);
   torch::Tensor rows = golden.row(level, "training/").unsqueeze(0);
@@ -43,6 +47,9 @@ TEST(TrainingOfMiniLm, FollowsTheLossesOfPyTorchAndPeft) {
   EXPECT_LT(expected.back(), expected.front() - 0.5);  // it learned something
   std::cout << "losses differ by at most " << worst << "\n";
 }
+
+INSTANTIATE_TEST_SUITE_P(Backends, TrainingOfMiniLm, testing::Values("reference", "native"),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace pf2lora

@@ -22,7 +22,8 @@ Options with(const std::string& head, const std::string& state) {
 // The centralised client is number 0, alone.
 std::vector<ClientGroup> some_groups(const std::string& name, const Algorithm& algorithm,
                                      const Problem& problem) {
-  if (find_algorithm(name).pool == TrainingPool::all_as_one) return {start_group(algorithm, problem, {0})};
+  if (find_algorithm(name).demands.pool == TrainingPool::all_as_one)
+    return {start_group(algorithm, problem, {0})};
   return {start_group(algorithm, problem, {0, 3}), start_group(algorithm, problem, {1})};
 }
 
@@ -125,19 +126,19 @@ TEST(Cost, IsAsCountedByHand) {
       // C and D of rank 2 have 48 + 64 = 112 numbers, moved by SGD.
       {"pf2lora", 1, {220, 220, 220 + 112, 441 + 112, 3 + 2}},
       {"local", 1, {0, 0, 220, 220 + 441, 3}},
-      // Rank 2 of 3: 48 + 64 + 52; the rank is kept too, and the zeros beyond it.
-      {"hetlora", 1, {164, 164, 164, 441 + 1, 2}},
+      // Rank 2 of 3: 48 + 64 + 52; the rank is kept too.
+      {"hetlora", 1, {164, 164, 164, 2 * 164 + 1 + 1, 2}},
       {"flexlora", 1, {164, 164, 164, 0, 2}},
       {"ffa-lora", 1, {96 + 52, 96 + 52, 96 + 52, 2 * 148 + 1, 3}},
       {"rolora", 1, {96 + 52, 96 + 52, 96 + 52, 145 + 193 + 105, 3}},
       {"rolora", 2, {72 + 52, 72 + 52, 72 + 52, 145 + 193 + 105, 3}},
       {"fedsa-lora", 1, {72 + 52, 72 + 52, 220, 96 + 145 + 193 + 105, 3}},
-      // The pairs of five clients, and the head.
-      {"flora", 1, {220, 5 * 168 + 52, 220, 0, 3}},
+      // The pairs of five clients, and the head; the dense update may have any rank up to 12.
+      {"flora", 1, {220, 5 * 168 + 52, 220, 0, 12}},
       // The dense update has 144 + 240 numbers.
-      {"fedex-lora", 1, {220, 220 + 384, 220, 441, 3}},
-      // Two levels are trained and a pair of rank 3 is deployed.
-      {"ditto", 1, {220, 220, 440, 220 + 441 + 441, 3}},
+      {"fedex-lora", 1, {220, 220 + 384, 220, 441, 12}},
+      // Two levels are trained and a pair of rank 3 is deployed; whether it has begun is kept too.
+      {"ditto", 1, {220, 220, 440, 220 + 441 + 441 + 1, 3}},
       {"fedper", 1, {168, 168, 220, 337 + 52 + 105, 3}},
       {"fedrep", 1, {168, 168, 220, 337 + 52 + 105, 3}},
   };
@@ -171,10 +172,13 @@ TEST(Cost, FollowsStateHeadAndCohort) {
   options.optimizer_state = "average";
   EXPECT_EQ(cost("homlora").sent, 220 + 441);
   EXPECT_EQ(cost("homlora").kept, 0);
+  // Client 0 has rank 2 of 3, the rank itself and nothing else.
+  EXPECT_EQ(cost("hetlora").sent, 164 + 2 * 164 + 1);
+  EXPECT_EQ(cost("hetlora").kept, 1);
   options.optimizer_state = "reset";
   EXPECT_EQ(cost("homlora").sent, 220);
   EXPECT_EQ(cost("homlora").kept, 0);
-  EXPECT_EQ(cost("ditto").kept, 220);
+  EXPECT_EQ(cost("ditto").kept, 220 + 1);
   options.head = "personal";
   EXPECT_EQ(cost("homlora").sent, 168);
   EXPECT_EQ(cost("homlora").trained, 220);

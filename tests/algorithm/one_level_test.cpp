@@ -271,7 +271,7 @@ TEST(Registry, ListsEveryMethodOnceWithADescription) {
     EXPECT_TRUE(names.insert(row.name).second) << row.name;
     EXPECT_EQ(find_algorithm(row.name).make, row.make);
   }
-  EXPECT_EQ(find_algorithm("centralized").pool, TrainingPool::all_as_one);
+  EXPECT_EQ(find_algorithm("centralized").demands.pool, TrainingPool::all_as_one);
   EXPECT_THROW(find_algorithm("fedavg2"), std::out_of_range);
 }
 

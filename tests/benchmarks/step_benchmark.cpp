@@ -43,8 +43,7 @@ struct Training {
 
 class Benchmark {
  public:
-  explicit Benchmark(const Options& options)
-      : options_(options), problem_(make_problem(options_, TrainingPool::by_client)) {}
+  explicit Benchmark(const Options& options) : options_(options), problem_(make_problem(options_, {})) {}
 
   json answer(std::istringstream request) {
     std::string method, hypergradient;

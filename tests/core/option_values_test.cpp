@@ -125,10 +125,19 @@ TEST(AssignValue, RefusesEmptyAndUnknownListEntries) {
   const OptionEntry entry{"group", "targets", "help", one_of({"query", "value"}), &field};
   assign_value(entry, "value, query");
   EXPECT_THAT(field, ElementsAre("value", "query"));
-  for (const char* bad : {"", ",", "query,", ",query", "query,,value"}) {
+  for (const char* bad : {",", "query,", ",query", "query,,value"}) {
     EXPECT_THAT(refusal(entry, bad), HasSubstr("empty entry")) << bad;
   }
   EXPECT_THAT(refusal(entry, "query,valu"), HasSubstr("did you mean 'value'?"));
+}
+
+// As format_value writes it; check() knows which lists need an entry.
+TEST(AssignValue, TakesNoTextForAnEmptyList) {
+  Entries field = {"query"};
+  const OptionEntry entry{"group", "client-ranks", "help", anything(), &field};
+  assign_value(entry, "");
+  EXPECT_THAT(field, ElementsAre());
+  EXPECT_EQ(format_value(entry), "");
 }
 
 TEST(AssignValue, RefusesTextThatAnIniFileCannotHold) {
@@ -178,6 +187,26 @@ TEST(ParseAdaptedLayers, RefusesLayersBeyondTheModel) {
   EXPECT_THAT(message_of([] { parse_adapted_layers({"top:7"}, 6); }), HasSubstr("beyond the model"));
 }
 
+// Prompts are no pairs at sites, and nothing is frozen under them; another unmet condition is not told as
+// well.
+TEST(DescribeIdle, TellsWhatPromptsDoNotUse) {
+  const Entries pairs = {"prefix-cache", "rank", "lora-alpha", "targets", "adapted-layers"};
+  Options options;
+  EXPECT_THAT(describe_idle(list_options(options), pairs), ElementsAre());
+  for (const std::string algorithm : {"prompt", "prefix"}) {
+    options.algorithm = algorithm;
+    Entries expected;
+    for (const std::string& name : pairs)
+      expected.push_back("--" + name + " has no effect with --algorithm " + algorithm);
+    Entries given = pairs;
+    given.push_back("client-learning-rate");
+    EXPECT_EQ(describe_idle(list_options(options), given), expected);
+  }
+  options.problem = "matrix";
+  EXPECT_THAT(describe_idle(list_options(options), {"targets"}),
+              ElementsAre("--targets has no effect with --problem matrix, only with transformer"));
+}
+
 TEST(Check, AcceptsTheDefaults) {
   EXPECT_NO_THROW(check(Options()));
 }
@@ -194,6 +223,9 @@ TEST(Check, RefusesCombinationsThatCannotBe) {
   EXPECT_THAT(refusal_of([](Options& o) { o.held_out_clients = 3, o.clients_per_round = 6; }),
               HasSubstr("5 clients"));
   EXPECT_THAT(refusal_of([](Options& o) { o.targets = {"query", "value", "query"}; }), HasSubstr("'query'"));
+  EXPECT_THAT(refusal_of([](Options& o) { o.targets = {}; }), HasSubstr("name at least one"));
+  EXPECT_THAT(refusal_of([](Options& o) { o.adapted_layers = {}; }), HasSubstr("adapted-layers"));
+  EXPECT_THAT(refusal_of([](Options& o) { o.adaptation_steps = {}; }), HasSubstr("adaptation-steps"));
   EXPECT_THAT(refusal_of([](Options& o) { o.adapted_layers = {"all", "1"}; }), HasSubstr("adapted-layers"));
   EXPECT_THAT(refusal_of([](Options& o) { o.adaptation_steps = {"9", "1"}; }), HasSubstr("adaptation-steps"));
   EXPECT_THAT(refusal_of([](Options& o) { o.matrix_common_values = "3,-1"; }),

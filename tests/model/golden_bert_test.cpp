@@ -8,7 +8,6 @@
 
 #include "adapters/random_tensors.h"
 #include "model/golden.h"
-#include "model/reference_encoder.h"
 #include "model/small_encoder.h"
 
 namespace pf2lora {
@@ -21,14 +20,16 @@ const std::map<std::string, Pooling> kPoolings = {
 
 class Comparison {
  public:
-  Comparison(const Golden& golden, const std::string& directory, const std::vector<std::string>& targets,
-             const std::string& pooling, torch::ScalarType type)
+  Comparison(bool native, const Golden& golden, const std::string& directory,
+             const std::vector<std::string>& targets, const std::string& pooling, torch::ScalarType type)
       : golden_(golden),
         pooling_(pooling),
         config_(read_model_config(directory)),
-        model_(read_encoder_weights(directory, config_, pooling == "pooler", torch::dtype(type)),
-               encoder_sites(config_, targets, all_layers()), kPoolings.at(pooling),
-               golden.file().shape("head/weight")[0], 0),
+        owned_(any_encoder(native,
+                           read_encoder_weights(directory, config_, pooling == "pooler", torch::dtype(type)),
+                           encoder_sites(config_, targets, all_layers()), kPoolings.at(pooling),
+                           golden.file().shape("head/weight")[0])),
+        model_(*owned_),
         level_(golden.level(model_.sites())),
         prompt_({}, 0, 1, {"", ""}, std::nullopt, prompts_of(golden, "prompt", 0)),
         prefix_({}, 0, 1, {"", ""}, std::nullopt, prompts_of(golden, "prefix/0/key", config_.layers)) {}
@@ -110,7 +111,8 @@ class Comparison {
   const Golden& golden_;
   std::string pooling_;
   ModelConfig config_;
-  ReferenceEncoder model_;
+  std::unique_ptr<Model> owned_;
+  const Model& model_;
   Level level_, prompt_, prefix_;
 };
 
@@ -120,19 +122,22 @@ class PretrainedMiniLm : public testing::TestWithParam<std::string> {};
 // clients with 5 each in one group.
 TEST_P(PretrainedMiniLm, InFloatAgreesWithTransformersAndPeft) {
   const Golden golden("minilm");
-  const Comparison comparison(golden, golden.file().attribute<std::string>("/", "model"), {"query", "value"},
-                              GetParam(), torch::kFloat32);
-  const double frozen = comparison.logit_difference("frozen", 1, 20);
-  const double adapted = comparison.logit_difference("adapted", 1, 20);
-  const double group = comparison.logit_difference("adapted", 4, 5);
-  const double gradient = comparison.gradient_error(1), in_group = comparison.gradient_error(3);
-  EXPECT_LT(frozen, 2e-5);
-  EXPECT_LT(adapted, 2e-5);
-  EXPECT_LT(group, 2e-5);
-  EXPECT_LT(gradient, 1e-4);
-  EXPECT_LT(in_group, 1e-4);
-  std::cout << GetParam() << ": logits differ by " << frozen << " frozen, " << adapted << " adapted, "
-            << group << " in a group; gradients by " << gradient << ", " << in_group << "\n";
+  for (const bool native : {false, true}) {
+    const Comparison comparison(native, golden, golden.file().attribute<std::string>("/", "model"),
+                                {"query", "value"}, GetParam(), torch::kFloat32);
+    const double frozen = comparison.logit_difference("frozen", 1, 20);
+    const double adapted = comparison.logit_difference("adapted", 1, 20);
+    const double group = comparison.logit_difference("adapted", 4, 5);
+    const double gradient = comparison.gradient_error(1), in_group = comparison.gradient_error(3);
+    EXPECT_LT(frozen, 2e-5);
+    EXPECT_LT(adapted, 2e-5);
+    EXPECT_LT(group, 2e-5);
+    EXPECT_LT(gradient, 1e-4);
+    EXPECT_LT(in_group, 1e-4);
+    std::cout << (native ? "native, " : "reference, ") << GetParam() << ": logits differ by " << frozen
+              << " frozen, " << adapted << " adapted, " << group << " in a group; gradients by " << gradient
+              << ", " << in_group << "\n";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Poolings, PretrainedMiniLm, testing::Values("cls", "mean"),
@@ -144,20 +149,21 @@ class SmallBert : public testing::TestWithParam<std::string> {};
 // The prompted model has a prompt and a prefix in every layer beside the pairs.
 TEST_P(SmallBert, InDoubleAgreesWithTransformersAndPeft) {
   const Golden golden("small_" + GetParam());
-  for (const std::string pooling : {"cls", "mean", "pooler"}) {
-    SCOPED_TRACE(pooling);
-    const Comparison comparison(golden, golden_directory() + "/small_" + GetParam(), kAllTargets, pooling,
-                                torch::kFloat64);
-    EXPECT_LT(comparison.logit_difference("frozen", 1, 7), 1e-12);
-    EXPECT_LT(comparison.logit_difference("adapted", 1, 24), 1e-12);
-    EXPECT_LT(comparison.logit_difference("adapted", 3, 4), 1e-12);
-    EXPECT_LT(comparison.logit_difference("prompted", 1, 24), 1e-12);
-    EXPECT_LT(comparison.logit_difference("prompted", 3, 4), 1e-12);
-    for (const std::string kind : {"adapted", "prompted"}) {
-      EXPECT_LT(comparison.gradient_error(1, kind), 1e-9) << kind;
-      EXPECT_LT(comparison.gradient_error(3, kind), 1e-9) << kind;
+  for (const bool native : {false, true})
+    for (const std::string pooling : {"cls", "mean", "pooler"}) {
+      SCOPED_TRACE((native ? "native " : "reference ") + pooling);
+      const Comparison comparison(native, golden, golden_directory() + "/small_" + GetParam(), kAllTargets,
+                                  pooling, torch::kFloat64);
+      EXPECT_LT(comparison.logit_difference("frozen", 1, 7), 1e-12);
+      const auto kinds =
+          native ? std::vector<std::string>{"adapted"} : std::vector<std::string>{"adapted", "prompted"};
+      for (const std::string& kind : kinds) {
+        EXPECT_LT(comparison.logit_difference(kind, 1, 24), 1e-12) << kind;
+        EXPECT_LT(comparison.logit_difference(kind, 3, 4), 1e-12) << kind;
+        EXPECT_LT(comparison.gradient_error(1, kind), 1e-9) << kind;
+        EXPECT_LT(comparison.gradient_error(3, kind), 1e-9) << kind;
+      }
     }
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Activations, SmallBert, testing::Values("gelu", "gelu_new", "relu"),

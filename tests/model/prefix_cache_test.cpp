@@ -6,25 +6,32 @@
 namespace pf2lora {
 namespace {
 
+using Examples = std::vector<int64_t>;
+
 TEST(PrefixCache, KeepsWhatFitsAndComputesTheRestAgain) {
   PrefixCache cache(3 * 8);
-  int computed = 0;
-  const auto get = [&](int64_t example, int64_t size) {
-    return cache.get(example, [&] {
-      ++computed;
-      return torch::full({size}, double(example), torch::kFloat64);
+  Examples computed;
+  const auto get = [&](const Examples& examples, int64_t size) {
+    const auto states = cache.get(examples, [&](const std::vector<size_t>& places) {
+      std::vector<torch::Tensor> made;
+      for (size_t place : places) {
+        computed.push_back(examples[place]);
+        made.push_back(torch::full({size}, double(examples[place]), torch::kFloat64));
+      }
+      return made;
     });
+    Examples found;
+    for (const torch::Tensor& state : states) found.push_back(state[size - 1].item<int64_t>());
+    return found;
   };
-  EXPECT_EQ(get(5, 2)[1].item<double>(), 5);
-  EXPECT_EQ(get(6, 2)[1].item<double>(), 6);  // 16 + 16 bytes are too many
-  EXPECT_EQ(get(7, 1)[0].item<double>(), 7);
+  EXPECT_EQ(get({5, 6}, 2), (Examples{5, 6}));  // 16 + 16 bytes are too many
+  EXPECT_EQ(get({7}, 1), Examples{7});
   EXPECT_EQ(cache.bytes(), 24);
-  EXPECT_EQ(computed, 3);
-  EXPECT_EQ(get(5, 2)[0].item<double>(), 5);
-  EXPECT_EQ(get(7, 1)[0].item<double>(), 7);
-  EXPECT_EQ(computed, 3);
-  EXPECT_EQ(get(6, 2)[0].item<double>(), 6);
-  EXPECT_EQ(computed, 4);
+  EXPECT_EQ(computed, (Examples{5, 6, 7}));
+  EXPECT_EQ(get({7, 5}, 1), (Examples{7, 5}));
+  EXPECT_EQ(computed.size(), 3u);
+  EXPECT_EQ(get({5, 6, 5}, 2), (Examples{5, 6, 5}));
+  EXPECT_EQ(computed, (Examples{5, 6, 7, 6}));
 }
 
 }  // namespace

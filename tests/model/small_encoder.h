@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adapters/random_tensors.h"
+#include "model/native_encoder.h"
 #include "model/reference_encoder.h"
 
 namespace pf2lora {
@@ -50,6 +51,17 @@ inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t
   return weights;
 }
 
+// Either implementation, of the weights' type.
+inline std::unique_ptr<Model> any_encoder(bool native, const EncoderWeights& weights,
+                                          const std::vector<Site>& sites, Pooling pooling, int64_t classes,
+                                          int64_t prefix_cache_bytes = 0) {
+  if (!native)
+    return std::make_unique<ReferenceEncoder>(weights, sites, pooling, classes, prefix_cache_bytes);
+  if (weights.words.scalar_type() == torch::kFloat64)
+    return std::make_unique<NativeEncoder<double>>(weights, sites, pooling, classes, prefix_cache_bytes);
+  return std::make_unique<NativeEncoder<float>>(weights, sites, pooling, classes, prefix_cache_bytes);
+}
+
 // Vectors of a prompt before the tokens, and of a prefix of every layer.
 struct PromptCounts {
   int64_t prompt = 0, prefix = 0;
@@ -64,12 +76,24 @@ struct SmallEncoder {
   int64_t prefix_cache_bytes = 1 << 20;
   uint64_t seed = 1;
   PromptCounts prompts = {};  // of adapters that fit the test
+  bool native = false;
 
-  ReferenceEncoder make() const {
-    return {random_encoder_weights(config, seed), encoder_sites(config, targets, layers), pooling, classes,
-            prefix_cache_bytes};
+  std::unique_ptr<Model> make() const { return make_with(random_encoder_weights(config, seed)); }
+  std::unique_ptr<Model> make_with(const EncoderWeights& weights) const {
+    return any_encoder(native, weights, encoder_sites(config, targets, layers), pooling, classes,
+                       prefix_cache_bytes);
   }
 };
+
+// Each of those that have no prompts also as native.
+inline std::vector<SmallEncoder> with_native(std::vector<SmallEncoder> all) {
+  for (SmallEncoder small : std::vector(all)) {
+    if (small.prompts.prompt > 0 || small.prompts.prefix > 0) continue;
+    small.native = true;
+    all.push_back(small);
+  }
+  return all;
+}
 
 // One client for each list of examples' lengths; example numbers count on.
 inline Batch random_batch(const std::vector<std::vector<int64_t>>& lengths, const ModelConfig& config,

@@ -10,12 +10,13 @@ MAY_INCLUDE = {
     "core": [],
     "comm": ["core"],
     "io": ["core"],
+    "native": ["core"],
     "adapters": ["core"],
     "data": ["core", "io"],
-    "model": ["core", "io", "adapters", "data"],
-    "algorithm": ["core", "io", "adapters", "data", "model"],
-    "simulation": ["core", "comm", "io", "adapters", "data", "model", "algorithm"],
-    "app": ["core", "comm", "io", "adapters", "data", "model", "algorithm", "simulation"],
+    "model": ["core", "io", "native", "adapters", "data"],
+    "algorithm": ["core", "io", "native", "adapters", "data", "model"],
+    "simulation": ["core", "comm", "io", "native", "adapters", "data", "model", "algorithm"],
+    "app": ["core", "comm", "io", "native", "adapters", "data", "model", "algorithm", "simulation"],
 }
 FENCES = {  # header -> folders that may include it
     r"mpi\.h": {"comm"},

@@ -2,7 +2,6 @@
 // outputs, features.
 #include <gtest/gtest.h>
 
-#include "model/reference_encoder.h"
 #include "model/small_encoder.h"
 
 namespace pf2lora {
@@ -18,7 +17,7 @@ std::vector<SmallEncoder> variants() {
   for (const Pooling pooling : {Pooling::cls, Pooling::pooler, Pooling::mean})
     for (const std::vector<int64_t>& layers : {std::vector<int64_t>{0, 1}, {1}})
       all.push_back({.layers = layers, .pooling = pooling});
-  return all;
+  return with_native(all);
 }
 
 Tensor& frozen_matrix(EncoderWeights& weights, const Site& site) {
@@ -32,7 +31,8 @@ Tensor& frozen_matrix(EncoderWeights& weights, const Site& site) {
 
 TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
   for (const SmallEncoder& small : variants()) {
-    const ReferenceEncoder model = small.make();
+    const auto model_made = small.make();
+    const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 1);
     AdapterSet at = random_adapters(model, 3, 2, 2);
     RandomTensors random(3);
@@ -58,7 +58,8 @@ TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
 // is made a client of its own.
 TEST(RankWeights, ScaleTheRowsOfDownExampleByExample) {
   for (const SmallEncoder& small : variants()) {
-    const ReferenceEncoder model = small.make();
+    const auto model_made = small.make();
+    const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 4);
     AdapterSet at = random_adapters(model, 3, 2, 5);
     at.rank_weights = RandomTensors(6).normal({8, 2});
@@ -94,20 +95,22 @@ TEST(RankWeights, ScaleTheRowsOfDownExampleByExample) {
 }
 
 TEST(RankWeights, TangentAgreesWithCentralDifferencesOfTheGradient) {
-  const SmallEncoder small;
-  const ReferenceEncoder model = small.make();
-  const Batch batch = random_batch(kThreeClients, small.config, small.classes, 7);
-  AdapterSet at = random_adapters(model, 3, 2, 8);
-  const AdapterSet along = random_adapters(model, 3, 2, 9, 1);
-  at.rank_weights = RandomTensors(10).normal({8, 2});
-  RandomTensors random(11);
-  for (const Site& site : model.sites()) at.dense.push_back(random.normal({site.rows, site.columns}, 0.2));
-  const Tensor tangent = rows_of(model.tangent(*model.gradient(batch, at, Keep::pass).pass, along));
-  const double h = 1e-5;
-  const auto gradient_at = [&](double t) {
-    return rows_of(model.gradient(batch, add(at, t, along), Keep::nothing).rows);
-  };
-  EXPECT_LT(relative_error(tangent, (gradient_at(h) - gradient_at(-h)) / (2 * h)), 1e-6);
+  for (const SmallEncoder& small : with_native({{}})) {
+    const auto model_made = small.make();
+    const Model& model = *model_made;
+    const Batch batch = random_batch(kThreeClients, small.config, small.classes, 7);
+    AdapterSet at = random_adapters(model, 3, 2, 8);
+    const AdapterSet along = random_adapters(model, 3, 2, 9, 1);
+    at.rank_weights = RandomTensors(10).normal({8, 2});
+    RandomTensors random(11);
+    for (const Site& site : model.sites()) at.dense.push_back(random.normal({site.rows, site.columns}, 0.2));
+    const Tensor tangent = rows_of(model.tangent(*model.gradient(batch, at, Keep::pass).pass, along));
+    const double h = 1e-5;
+    const auto gradient_at = [&](double t) {
+      return rows_of(model.gradient(batch, add(at, t, along), Keep::nothing).rows);
+    };
+    EXPECT_LT(relative_error(tangent, (gradient_at(h) - gradient_at(-h)) / (2 * h)), 1e-6);
+  }
 }
 
 // Where all positions look alike, a prompt of a token's own embedding is that token, after [CLS].
@@ -116,7 +119,7 @@ TEST(Prompt, OfAWordsEmbeddingIsThatWord) {
     const SmallEncoder small{.pooling = pooling};
     EncoderWeights weights = random_encoder_weights(small.config, small.seed);
     weights.positions = weights.positions[0].repeat({small.config.positions, 1});
-    const ReferenceEncoder model(weights, small.make().sites(), pooling, small.classes, 0);
+    const ReferenceEncoder model(weights, small.make()->sites(), pooling, small.classes, 0);
     const Batch batch = random_batch({{4, 1}, {6}}, small.config, small.classes, 12);
     AdapterSet at = random_adapters(model, 2, 2, 13);
     const std::vector<std::vector<int64_t>> words = {{3, 41}, {17, 5}};  // by client
@@ -139,9 +142,11 @@ TEST(Prefix, OfTheTopLayerLeavesTheCacheInUse) {
   for (const Pooling pooling : {Pooling::cls, Pooling::mean}) {
     SmallEncoder small{.config = small_config(3), .pooling = pooling, .prompts = {.prefix = 2}};
     small.layers = {2};
-    const ReferenceEncoder top = small.make();
+    const auto top_made = small.make();
+    const Model& top = *top_made;
     small.layers = {0, 1, 2};
-    const ReferenceEncoder whole = small.make();
+    const auto whole_made = small.make();
+    const Model& whole = *whole_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 14);
     AdapterSet at = random_adapters(top, 3, 2, 15, 0.3, small.prompts);
     at.prefix[0] = at.prefix[1] = {};
@@ -160,7 +165,8 @@ TEST(Output, ItsLossAndPullbackMakeTheGradient) {
   auto all = variants();
   all.push_back({.prompts = {.prompt = 2, .prefix = 1}});
   for (const SmallEncoder& small : all) {
-    const ReferenceEncoder model = small.make();
+    const auto model_made = small.make();
+    const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 16);
     const AdapterSet at = random_adapters(model, 3, 2, 17, 0.3, small.prompts);
     const Gradient gradient = model.gradient(batch, at, Keep::nothing);
@@ -178,30 +184,33 @@ TEST(Output, ItsLossAndPullbackMakeTheGradient) {
 
 // L(0.3 output(a) + 0.7 output(b)), by the adapters of both.
 TEST(Output, PullsTheLossOfAMixtureBackToBothAdapterSets) {
-  const SmallEncoder small;
-  const ReferenceEncoder model = small.make();
-  const Batch batch = random_batch(kThreeClients, small.config, small.classes, 18);
-  const AdapterSet a = random_adapters(model, 3, 2, 19), b = random_adapters(model, 3, 1, 20),
-                   along_a = random_adapters(model, 3, 2, 21), along_b = random_adapters(model, 3, 1, 22);
-  const auto loss = [&](double t) {
-    return model
-        .output_loss(batch, 0.3 * logits(model, batch, add(a, t, along_a)) +
-                                0.7 * logits(model, batch, add(b, t, along_b)))
-        .loss;
-  };
-  Output of_a = model.output(batch, a, Keep::pass), of_b = model.output(batch, b, Keep::pass);
-  const Tensor cotangent = model.output_loss(batch, 0.3 * of_a.values + 0.7 * of_b.values).cotangent;
-  const Tensor slope = (rows_of(model.pullback(*of_a.pass, 0.3 * cotangent)) * rows_of(along_a)).sum(1) +
-                       (rows_of(model.pullback(*of_b.pass, 0.7 * cotangent)) * rows_of(along_b)).sum(1);
-  const double h = 1e-5;
-  EXPECT_LT(relative_error(slope, (loss(h) - loss(-h)) / (2 * h)), 1e-7);
+  for (const SmallEncoder& small : with_native({{}})) {
+    const auto model_made = small.make();
+    const Model& model = *model_made;
+    const Batch batch = random_batch(kThreeClients, small.config, small.classes, 18);
+    const AdapterSet a = random_adapters(model, 3, 2, 19), b = random_adapters(model, 3, 1, 20),
+                     along_a = random_adapters(model, 3, 2, 21), along_b = random_adapters(model, 3, 1, 22);
+    const auto loss = [&](double t) {
+      return model
+          .output_loss(batch, 0.3 * logits(model, batch, add(a, t, along_a)) +
+                                  0.7 * logits(model, batch, add(b, t, along_b)))
+          .loss;
+    };
+    Output of_a = model.output(batch, a, Keep::pass), of_b = model.output(batch, b, Keep::pass);
+    const Tensor cotangent = model.output_loss(batch, 0.3 * of_a.values + 0.7 * of_b.values).cotangent;
+    const Tensor slope = (rows_of(model.pullback(*of_a.pass, 0.3 * cotangent)) * rows_of(along_a)).sum(1) +
+                         (rows_of(model.pullback(*of_b.pass, 0.7 * cotangent)) * rows_of(along_b)).sum(1);
+    const double h = 1e-5;
+    EXPECT_LT(relative_error(slope, (loss(h) - loss(-h)) / (2 * h)), 1e-7);
+  }
 }
 
 // With the identity as head and no adapters, the scores are what the head reads.
 TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
   for (SmallEncoder small : variants()) {
     small.classes = small.config.hidden;
-    const ReferenceEncoder model = small.make();
+    const auto model_made = small.make();
+    const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 23);
     AdapterSet none;
     none.head_weight = torch::eye(small.config.hidden, torch::kFloat64).repeat({3, 1, 1});
@@ -213,9 +222,10 @@ TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
 TEST(Features, HaveTheSameBitsInWhateverBatchAndCachedOrNot) {
   for (SmallEncoder small : variants()) {
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
-    const Tensor features = small.make().features(batch);
+    const Tensor features = small.make()->features(batch);
     small.prefix_cache_bytes = 0;
-    const ReferenceEncoder uncached = small.make();
+    const auto uncached_made = small.make();
+    const Model& uncached = *uncached_made;
     EXPECT_TRUE(torch::equal(uncached.features(batch), features));
     for (size_t g = 0; g < 3; ++g)
       EXPECT_TRUE(torch::equal(uncached.features(batch_of(batch, g)),

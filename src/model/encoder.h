@@ -1,0 +1,17 @@
+// The encoder that the options name, in the implementation that --backend names.
+#pragma once
+#include <memory>
+
+#include "core/options.h"
+#include "model/model.h"
+#include "model/model_config.h"
+#include "model/problem.h"
+
+namespace pf2lora {
+
+// Reads the weights in options.model, described by `config`. Throws InputError for the files and OptionError
+// where --backend native does not cover what is asked.
+std::unique_ptr<Model> make_encoder(const Options& options, const ModelConfig& config, int64_t classes,
+                                    const Demands& demands);
+
+}  // namespace pf2lora

@@ -1,0 +1,387 @@
+#include "model/native_encoder.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "model/native_adapters.h"
+#include "native/activation_op.h"
+#include "native/attention_op.h"
+#include "native/cross_entropy.h"
+#include "native/head_op.h"
+#include "native/norm_op.h"
+#include "native/pooling_op.h"
+
+namespace pf2lora {
+
+using native::Graph;
+using native::Numbers;
+using native::Pass;
+using native::Per;
+using native::Reach;
+using native::ValueId;
+using torch::Tensor;
+
+namespace {
+
+constexpr int kNoSite = -1;
+constexpr size_t kPrefixTokens = 2048;  // that frozen states are computed for at once, about
+
+native::Activation activation(const std::string& name) {
+  return name == "relu"   ? native::Activation::relu
+         : name == "gelu" ? native::Activation::gelu
+                          : native::Activation::gelu_tanh;
+}
+
+native::BatchShape shape_of(const Batch& batch) {
+  return {batch.token_offsets, batch.client_offsets};
+}
+
+template <class T>
+std::vector<T> copy(const Tensor& x) {
+  const Tensor contiguous = x.contiguous();
+  return {contiguous.data_ptr<T>(), contiguous.data_ptr<T>() + contiguous.numel()};
+}
+
+Tensor client_means(const Tensor& losses, const Batch& batch) {
+  std::vector<Tensor> means;
+  for (size_t g = 0; g + 1 < batch.client_offsets.size(); ++g)
+    means.push_back(losses.slice(0, batch.client_offsets[g], batch.client_offsets[g + 1]).mean());
+  return torch::stack(means);
+}
+
+}  // namespace
+
+template <class T>
+struct NativeEncoder<T>::Run final : GradientPass, OutputPass {
+  Run(const native::Kernels<T>& kernels, native::Pool<T>& pool, const Batch& batch, AdapterSet values,
+      Reach reach)
+      : adapters(contiguous(values)), pass(kernels, pool, shape_of(batch), reach) {}
+  AdapterSet adapters;
+  Pass<T> pass;
+};
+
+template <class T>
+std::vector<ValueId> NativeEncoder<T>::Start::all() const {
+  std::vector<ValueId> ids{hidden};
+  for (const auto& ready : {key, value, query})
+    if (ready) ids.push_back(*ready);
+  return ids;
+}
+
+template <class T>
+NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling,
+                                int64_t classes, int64_t prefix_cache_bytes)
+    : config_(weights.config),
+      sites_(std::move(sites)),
+      head_{classes, weights.config.hidden},
+      lowest_layer_(lowest_layer(sites_, weights.config.layers)),
+      all_ask_(lowest_layer_ + 1 < weights.config.layers || pooling == Pooling::mean),
+      frozen_parameters_(weights.parameters()),
+      words_(weights.words),
+      positions_(weights.positions),
+      embedding_gain_(copy<T>(weights.embedding_norm.weight)),
+      embedding_shift_(copy<T>(weights.embedding_norm.bias)),
+      cache_(prefix_cache_bytes),
+      features_(prefix_cache_bytes) {
+  for (const Site& site : sites_) site_shapes_.push_back({site.rows, site.columns});
+  build_below(weights);
+  build_above(weights, pooling, sites_by_layer(sites_, config_.layers));
+}
+
+// ---- the network ------------------------------------------------------------------------------------------
+
+template <class T>
+native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, bool forward,
+                                                bool backward) const {
+  const Tensor weight = linear.weight.contiguous();
+  const int64_t out = weight.size(0), in = weight.size(1);
+  native::FrozenLayer<T> layer;
+  if (forward) layer.weight.transposed = native::pack(kernels_, pool_, weight.data_ptr<T>(), 1, in, in, out);
+  if (backward) layer.weight.plain = native::pack(kernels_, pool_, weight.data_ptr<T>(), in, 1, out, in);
+  layer.bias = copy<T>(linear.bias);
+  return layer;
+}
+
+template <class T>
+ValueId NativeEncoder<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site, Per per,
+                                 std::optional<ValueId> ready) const {
+  if (ready && site == kNoSite) return *ready;
+  const int64_t out = layer.weight.size(0), in = layer.weight.size(1);
+  std::vector<ValueId> inputs{x};
+  if (ready) inputs.push_back(*ready);
+  return graph.add(
+      std::make_unique<native::LinearOperation<T>>(frozen(layer, !ready, graph.active(x)), in, site), inputs,
+      per, out);
+}
+
+template <class T>
+ValueId NativeEncoder<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const FrozenNorm& norm, Per per) const {
+  return graph.add(std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), copy<T>(norm.bias),
+                                                                 config_.norm_epsilon),
+                   {a, b}, per, config_.hidden);
+}
+
+// One transformer layer; with `per` example only the first token of each asks, and only its state comes out.
+template <class T>
+ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+                                        const LayerSites& sites, Per per) const {
+  const ValueId top = per == Per::token ? in.hidden
+                                        : graph.add(std::make_unique<native::FirstOperation<T>>(),
+                                                    {in.hidden}, per, config_.hidden);
+  const ValueId query = linear(graph, top, layer.query, sites.query, per, in.query);
+  const ValueId key = linear(graph, in.hidden, layer.key, sites.key, Per::token, in.key);
+  const ValueId value = linear(graph, in.hidden, layer.value, sites.value, Per::token, in.value);
+  const ValueId mixed = graph.add(std::make_unique<native::AttentionOperation<T>>(config_.heads, false),
+                                  {query, key, value}, per, config_.hidden);
+  const ValueId attended = linear(graph, mixed, layer.attention_output, sites.attention_output, per);
+  const ValueId middle = norm(graph, attended, top, layer.attention_norm, per);
+  const ValueId wide = linear(graph, middle, layer.intermediate, sites.intermediate, per);
+  const ValueId active =
+      graph.add(std::make_unique<native::ActivationOperation<T>>(activation(config_.activation)), {wide}, per,
+                config_.intermediate);
+  return norm(graph, linear(graph, active, layer.output, sites.output, per), middle, layer.output_norm, per);
+}
+
+template <class T>
+void NativeEncoder<T>::build_below(const EncoderWeights& weights) {
+  below_input_ = below_.input(Per::token, config_.hidden);
+  below_end_.hidden = below_input_;
+  if (lowest_layer_ == 0) return;
+  for (int64_t layer = 0; layer < lowest_layer_; ++layer)
+    below_end_.hidden =
+        encoder_layer(below_, weights.layers[size_t(layer)], {below_end_.hidden, {}, {}, {}}, {}, Per::token);
+  const EncoderLayer& next = weights.layers[size_t(lowest_layer_)];
+  const auto project = [&](const FrozenLinear& projection) {
+    return linear(below_, below_end_.hidden, projection, kNoSite, Per::token);
+  };
+  below_end_.key = project(next.key);
+  below_end_.value = project(next.value);
+  if (all_ask_) below_end_.query = project(next.query);
+}
+
+template <class T>
+void NativeEncoder<T>::build_above(const EncoderWeights& weights, Pooling pooling,
+                                   const std::vector<LayerSites>& sites) {
+  const auto input = [&] { return above_.input(Per::token, config_.hidden); };
+  above_start_.hidden = input();
+  if (below_end_.key) above_start_.key = input();
+  if (below_end_.value) above_start_.value = input();
+  if (below_end_.query) above_start_.query = input();
+  Start state = above_start_;
+  for (int64_t layer = lowest_layer_; layer < config_.layers; ++layer) {
+    const bool first_only = layer + 1 == config_.layers && pooling != Pooling::mean;
+    state = {encoder_layer(above_, weights.layers[size_t(layer)], state, sites[size_t(layer)],
+                           first_only ? Per::example : Per::token),
+             {},
+             {},
+             {}};
+  }
+  pooled_ = state.hidden;
+  if (pooling == Pooling::mean)
+    pooled_ =
+        above_.add(std::make_unique<native::MeanOperation<T>>(), {pooled_}, Per::example, config_.hidden);
+  if (pooling == Pooling::pooler)
+    pooled_ = above_.add(std::make_unique<native::ActivationOperation<T>>(native::Activation::tanh),
+                         {linear(above_, pooled_, weights.pooler, kNoSite, Per::example)}, Per::example,
+                         config_.hidden);
+  scores_ = above_.add(std::make_unique<native::HeadOperation<T>>(config_.hidden), {pooled_}, Per::example,
+                       head_.out);
+}
+
+// ---- under the lowest site --------------------------------------------------------------------------------
+
+template <class T>
+int64_t NativeEncoder<T>::cached_bytes_per_token() const {
+  return lowest_layer_ == 0 ? 0 : int64_t(below_end_.all().size()) * config_.hidden * int64_t(sizeof(T));
+}
+
+// The sum of word, position and token type embedding after their norm: [T, hidden].
+template <class T>
+Numbers<T> NativeEncoder<T>::embed(const Batch& batch) const {
+  const int64_t hidden = config_.hidden, tokens = int64_t(batch.tokens.size());
+  const T* words = words_.template data_ptr<T>();
+  const T* positions = positions_.template data_ptr<T>();
+  const Numbers<T> word = pool_.take(tokens * hidden), position = pool_.take(tokens * hidden),
+                   normal = pool_.take(tokens * hidden), scale = pool_.take(tokens);
+  for (size_t i = 0; i + 1 < batch.token_offsets.size(); ++i)
+    for (int64_t t = batch.token_offsets[i]; t < batch.token_offsets[i + 1]; ++t) {
+      std::copy_n(words + batch.tokens[size_t(t)] * hidden, hidden, &word[t * hidden]);
+      std::copy_n(positions + (t - batch.token_offsets[i]) * hidden, hidden, &position[t * hidden]);
+    }
+  const Numbers<T> out = pool_.take(tokens * hidden);
+  kernels_.add_norm(tokens, hidden, word.get(), position.get(), embedding_gain_.data(),
+                    embedding_shift_.data(), config_.norm_epsilon, normal.get(), scale.get(), out.get());
+  return out;
+}
+
+// Of each example of a batch [states, tokens, hidden]: the states under the lowest site, hidden first.
+template <class T>
+std::vector<Tensor> NativeEncoder<T>::prefixes(const Batch& batch) const {
+  const std::vector<ValueId> ends = below_end_.all();
+  const int64_t hidden = config_.hidden;
+  Pass<T> pass(kernels_, pool_, shape_of(batch), Reach::value);
+  below_.prepare(pass);
+  pass.value[size_t(below_input_)] = embed(batch);
+  below_.value(pass, ends);
+  std::vector<Tensor> prefixes;
+  for (size_t i = 0; i + 1 < batch.token_offsets.size(); ++i) {
+    const int64_t begin = batch.token_offsets[i], tokens = batch.token_offsets[i + 1] - begin;
+    Tensor states = torch::empty({int64_t(ends.size()), tokens, hidden}, options());
+    for (size_t s = 0; s < ends.size(); ++s)
+      std::copy_n(&pass.value[size_t(ends[s])][begin * hidden], tokens * hidden,
+                  states[int64_t(s)].template data_ptr<T>());
+    prefixes.push_back(states);
+  }
+  return prefixes;
+}
+
+// Sets the inputs of the graph above.
+template <class T>
+void NativeEncoder<T>::start(const Batch& batch, Pass<T>& pass) const {
+  if (lowest_layer_ == 0) {
+    pass.value[size_t(above_start_.hidden)] = embed(batch);
+    return;
+  }
+  const auto compute = [&](const std::vector<size_t>& places) {
+    std::vector<Tensor> all;
+    for (size_t begin = 0, end = 0; begin < places.size(); begin = end) {
+      for (size_t tokens = 0; end < places.size() && tokens < kPrefixTokens; ++end)
+        tokens += size_t(batch.token_offsets[places[end] + 1] - batch.token_offsets[places[end]]);
+      const auto some = prefixes(take_examples(batch, std::span(places).subspan(begin, end - begin)));
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  const std::vector<Tensor> prefixes = cache_.get(batch.examples, compute);
+  const std::vector<ValueId> inputs = above_start_.all();
+  for (size_t s = 0; s < inputs.size(); ++s) {
+    Numbers<T>& input = pass.value[size_t(inputs[s])];
+    input = pool_.take(pass.batch.rows(Per::token) * config_.hidden);
+    for (size_t i = 0; i < prefixes.size(); ++i) {
+      const Tensor state = prefixes[i][int64_t(s)];
+      std::copy_n(state.template data_ptr<T>(), state.numel(),
+                  &input[batch.token_offsets[i] * config_.hidden]);
+    }
+  }
+}
+
+// ---- the questions ----------------------------------------------------------------------------------------
+
+template <class T>
+std::unique_ptr<typename NativeEncoder<T>::Run> NativeEncoder<T>::run(const Batch& batch,
+                                                                      const AdapterSet& adapters,
+                                                                      Reach reach) const {
+  auto run = std::make_unique<Run>(kernels_, pool_, batch, adapters, reach);
+  run->pass.adapters = native::pack_adapters(kernels_, pool_, view_of<T>(run->adapters), site_shapes_, head_,
+                                             reach == Reach::value);
+  above_.prepare(run->pass);
+  start(batch, run->pass);
+  above_.value(run->pass, std::array{scores_});
+  return run;
+}
+
+template <class T>
+Tensor NativeEncoder<T>::scores(const Run& run) const {
+  const Tensor scores = torch::empty({run.pass.batch.examples(), head_.out}, options());
+  std::copy_n(run.pass.value[size_t(scores_)].get(), scores.numel(), scores.template data_ptr<T>());
+  return scores;
+}
+
+template <class T>
+AdapterSet NativeEncoder<T>::gradient_of(Run& run, const T* d_scores) const {
+  const int64_t count = run.pass.batch.examples() * head_.out;
+  Numbers<T>& gradient = run.pass.gradient[size_t(scores_)];
+  gradient = pool_.take(count);
+  std::copy_n(d_scores, count, gradient.get());
+  AdapterSet rows = empty_like(run.adapters);
+  run.pass.target = target_of<T>(rows);
+  above_.gradient(run.pass);
+  return rows;
+}
+
+template <class T>
+Losses NativeEncoder<T>::loss(const Batch& batch, const AdapterSet& adapters) const {
+  return output_loss(batch, output(batch, adapters, Keep::nothing).values).examples;
+}
+
+template <class T>
+Gradient NativeEncoder<T>::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+  auto made = run(batch, adapters, keep == Keep::pass ? Reach::tangent : Reach::gradient);
+  const OutputLoss worth = output_loss(batch, scores(*made));
+  Gradient result{worth.loss, gradient_of(*made, worth.cotangent.template data_ptr<T>()), nullptr};
+  if (keep == Keep::pass) result.pass = std::move(made);
+  return result;
+}
+
+template <class T>
+AdapterSet NativeEncoder<T>::tangent(GradientPass& kept, const AdapterSet& direction) const {
+  Run& made = dynamic_cast<Run&>(kept);
+  Pass<T>& pass = made.pass;
+  const AdapterSet along = contiguous(direction);
+  pass.direction = native::pack_adapters(kernels_, pool_, view_of<T>(along), site_shapes_, head_, false);
+  above_.tangent(pass);
+  const int64_t count = pass.batch.examples() * head_.out;
+  const Numbers<T> moved = pool_.take(count);
+  native::cross_entropy_gradient_tangent<T>({pass.value[size_t(scores_)].get(), size_t(count)},
+                                            pass.tangent[size_t(scores_)].get(), pass.batch, moved.get());
+  pass.gradient_tangent[size_t(scores_)] = moved;
+  AdapterSet rows = empty_like(made.adapters);
+  pass.target = target_of<T>(rows);
+  above_.gradient_tangent(pass);
+  return rows;
+}
+
+template <class T>
+Output NativeEncoder<T>::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+  auto made = run(batch, adapters, keep == Keep::pass ? Reach::gradient : Reach::value);
+  const Tensor values = scores(*made);
+  if (keep == Keep::nothing) return {values, nullptr};
+  return {values, std::move(made)};
+}
+
+template <class T>
+OutputLoss NativeEncoder<T>::output_loss(const Batch& batch, const Tensor& output) const {
+  const Tensor scores = output.contiguous();
+  const std::span<const T> values(scores.template data_ptr<T>(), size_t(scores.numel()));
+  const int64_t examples = scores.size(0);
+  OutputLoss worth{{torch::empty({examples}, options()), torch::empty({examples}, torch::kInt64)},
+                   {},
+                   torch::empty_like(scores)};
+  native::cross_entropy<T>(values, batch.labels, head_.out, worth.examples.loss.template data_ptr<T>(),
+                           worth.examples.predicted.template data_ptr<int64_t>());
+  worth.loss = client_means(worth.examples.loss, batch);
+  native::cross_entropy_gradient<T>(values, batch.labels, shape_of(batch),
+                                    worth.cotangent.template data_ptr<T>());
+  return worth;
+}
+
+template <class T>
+AdapterSet NativeEncoder<T>::pullback(OutputPass& kept, const Tensor& cotangent) const {
+  const Tensor d_scores = cotangent.contiguous();
+  return gradient_of(dynamic_cast<Run&>(kept), d_scores.template data_ptr<T>());
+}
+
+template <class T>
+Tensor NativeEncoder<T>::features(const Batch& batch) const {
+  const auto compute = [&](const std::vector<size_t>& places) {
+    const Batch some = take_examples(batch, places);
+    Pass<T> pass(kernels_, pool_, shape_of(some), Reach::value);
+    above_.prepare(pass);
+    start(some, pass);
+    above_.value(pass, std::array{pooled_});
+    std::vector<Tensor> features;
+    for (int64_t i = 0; i < pass.batch.examples(); ++i) {
+      features.push_back(torch::empty({1, config_.hidden}, options()));
+      std::copy_n(&pass.value[size_t(pooled_)][i * config_.hidden], config_.hidden,
+                  features.back().template data_ptr<T>());
+    }
+    return features;
+  };
+  return torch::cat(features_.get(batch.examples, compute));
+}
+
+template class NativeEncoder<float>;
+template class NativeEncoder<double>;
+
+}  // namespace pf2lora

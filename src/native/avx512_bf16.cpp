@@ -1,0 +1,116 @@
+// x86-64 with AVX512_BF16: VDPBF16PS adds the products of 16 pairs of bf16 numbers to 16 sums.
+#include <immintrin.h>
+
+#include "native/half.h"
+#include "native/product.h"
+
+namespace pf2lora::native {
+namespace {
+
+struct Avx512Bf16 {
+  static constexpr int64_t bytes = 64, tile_rows = 12;
+};
+using V = Vector<Avx512Bf16, float>;
+using C = Tiles<Avx512Bf16, float>;
+
+constexpr int64_t kPair = 2;
+constexpr int64_t kChunkRows = 8 * Avx512Bf16::tile_rows;  // of A, converted at a time
+
+int64_t whole_pairs(int64_t depth) {
+  return round_up<Avx512Bf16>(depth, kPair);
+}
+
+// To nearest, even on a tie, as the processor rounds A.
+Half rounded(float number) {
+  const auto bits = __builtin_bit_cast(uint32_t, number);
+  if (number != number) return Half(bits >> 16 | 0x40);  // still not a number
+  return Half((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// [depth / 2, panel, 2] of each panel after another, 0 beyond the last row and column.
+void pack_panels_half(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
+                      int64_t columns, Half* to) {
+  const int64_t padded = round_up<Avx512Bf16>(columns, C::panel);
+  for (int64_t first = 0; first < padded; first += C::panel)
+    for (int64_t k = 0; k < depth; k += kPair)
+      for (int64_t column = first; column < first + C::panel; ++column)
+        for (int64_t i = k; i < k + kPair; ++i)
+          *to++ =
+              i < depth && column < columns ? rounded(from[i * from_depth + column * from_column]) : Half(0);
+}
+
+int64_t half_scratch(int64_t rows, int64_t depth) {
+  return (rows < kChunkRows ? rows : kChunkRows) * whole_pairs(depth);
+}
+
+// `from` [rows, depth] rounded to `to` [rows, whole_pairs(depth)].
+void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Half* to) {
+  constexpr int64_t step = 2 * V::count;
+  const int64_t to_row = whole_pairs(depth);
+  for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
+    int64_t k = 0;
+    for (; k + step <= depth; k += step) {
+      const __m512bh both =
+          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + k + V::count), _mm512_loadu_ps(from + k));
+      _mm512_storeu_si512(to + k, (__m512i)both);
+    }
+    if (k == depth) continue;
+    const auto inside = uint32_t((uint64_t(1) << (depth - k)) - 1);
+    const auto pairs = uint32_t((uint64_t(1) << (to_row - k)) - 1);
+    const __m512 low = _mm512_maskz_loadu_ps(__mmask16(inside), from + k);
+    const __m512 high = _mm512_maskz_loadu_ps(__mmask16(inside >> V::count), from + k + V::count);
+    _mm512_mask_storeu_epi16(to + k, pairs, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+struct HalfSum {
+  const Half* a;  // rows [first, ...) of A, rounded
+  int64_t first, pairs;
+  const HalfTerm<float>& half;
+  const Term<float>* terms;
+  int64_t count;
+  const Target<float>& target;
+
+  template <int height, int vectors>
+  [[gnu::always_inline]] void tile(const Tile& tile) const {
+    V::Lanes sums[height][vectors];
+    C::start(target, tile, sums);
+    const int64_t a_row = pairs * kPair;
+    const Half* left = a + (tile.row - first) * a_row;
+    const Half* right = half.b + tile.column / C::panel * half.b_panel;
+    for (int64_t k = 0; k < pairs; ++k, left += kPair, right += kPair * C::panel) {
+      __m512bh b[vectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) b[j] = (__m512bh)_mm512_loadu_si512(right + j * kPair * V::count);
+#pragma GCC unroll 16
+      for (int i = 0; i < height; ++i) {
+        const auto both =
+            (__m512bh)_mm512_set1_epi32(int(_mm_cvtsi128_si32(_mm_loadu_si32(left + i * a_row))));
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; ++j)
+          sums[i][j] = (V::Lanes)_mm512_dpbf16_ps((__m512)sums[i][j], both, b[j]);
+      }
+    }
+    for (const Term<float>* term = terms; term != terms + count; ++term)
+      if (term->a != nullptr) Product<Avx512Bf16, float>::accumulate(*term, tile, sums);
+    C::finish(target, tile, sums);
+  }
+};
+
+void product_half(const HalfTerm<float>& half, std::span<const Term<float>> terms, int64_t rows,
+                  int64_t columns, Rows<float> c, const float* bias, bool add, Half* scratch) {
+  const Target<float> target{c, bias, add};
+  for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
+    const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
+    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, scratch);
+    const HalfSum sum{
+        scratch, begin, whole_pairs(half.depth) / kPair, half, terms.data(), int64_t(terms.size()), target};
+    C::run(sum, begin, end, columns);
+  }
+}
+
+}  // namespace
+
+constinit const HalfKernels avx512_bf16{pack_panels_half, half_scratch, product_half};
+
+}  // namespace pf2lora::native

@@ -1,0 +1,105 @@
+// C cut into register tiles: the sums of a tile stay in registers while everything that is added to it
+// passes.
+#pragma once
+#include <utility>
+
+#include "native/kernels.h"
+#include "native/vector.h"
+
+namespace pf2lora::native {
+
+// Rows [row, row + height) of a panel's columns from `column` on: `vectors` (1 or 2) vectors, of the last of
+// which `last` lanes are columns of C.
+struct Tile {
+  int64_t row, height, column, vectors, last;
+};
+
+// What a product writes to.
+template <class T>
+struct Target {
+  Rows<T> c;
+  const T* bias;  // by column; nullptr: 0
+  bool add;       // to what is in c
+};
+
+template <class P, class T>
+struct Tiles {
+  using V = Vector<P, T>;
+  using Lanes = typename V::Lanes;
+  static constexpr int64_t panel = 2 * V::count;
+
+  // Calls sum.template tile<height, vectors>(tile) for the tiles of rows [begin, end), panel by panel. All
+  // heights are alike to a row: it takes the same operations in the same order.
+  template <class Sum>
+  static void run(const Sum& sum, int64_t begin, int64_t end, int64_t columns) {
+    const int64_t rows = end - begin, tiles = parts(rows, P::tile_rows);
+    for (int64_t column = 0; column < columns; column += panel) {
+      const int64_t left = columns - column < panel ? columns - column : panel;
+      const int64_t vectors = parts(left, V::count), last = left - (vectors - 1) * V::count;
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t row = begin + rows * i / tiles, height = begin + rows * (i + 1) / tiles - row;
+        functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last});
+      }
+    }
+  }
+
+  // The sums before anything is added to them: bias and what is in c.
+  template <int height, int vectors>
+  [[gnu::always_inline]] static void start(const Target<T>& target, const Tile& tile,
+                                           Lanes (&sums)[height][vectors]) {
+    Lanes bias[vectors] = {};
+    if (target.bias != nullptr) read<vectors>(target.bias + tile.column, tile.last, bias);
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      if (target.add)
+        read<vectors>(target.c.data + (tile.row + i) * target.c.row + tile.column, tile.last, sums[i]);
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) sums[i][j] = target.add ? sums[i][j] + bias[j] : bias[j];
+    }
+  }
+
+  template <int height, int vectors>
+  [[gnu::always_inline]] static void finish(const Target<T>& target, const Tile& tile,
+                                            const Lanes (&sums)[height][vectors]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      T* c = target.c.data + (tile.row + i) * target.c.row + tile.column;
+      if (vectors == 2) V::store(c, sums[i][0]);
+      if (tile.last == V::count)
+        V::store(c + (vectors - 1) * V::count, sums[i][vectors - 1]);
+      else
+        V::store_first(c + (vectors - 1) * V::count, sums[i][vectors - 1], tile.last);
+    }
+  }
+
+  static int64_t parts(int64_t whole, int64_t part) {
+    return (whole + part - 1) / part;
+  }
+
+ private:
+  template <int vectors>
+  [[gnu::always_inline]] static void read(const T* from, int64_t last, Lanes (&to)[vectors]) {
+    if (vectors == 2) to[0] = V::load(from);
+    const T* end = from + (vectors - 1) * V::count;
+    to[vectors - 1] = last == V::count ? V::load(end) : V::load_first(end, last);
+  }
+
+  template <class Sum>
+  struct Functions {
+    void (*by_height[P::tile_rows])(const Sum& sum, const Tile& tile);
+  };
+  template <class Sum, int height, int vectors>
+  static void call(const Sum& sum, const Tile& tile) {
+    sum.template tile<height, vectors>(tile);
+  }
+  template <class Sum, int vectors, int... below>
+  static constexpr Functions<Sum> functions_of(std::integer_sequence<int, below...>) {
+    return {{call<Sum, below + 1, vectors>...}};
+  }
+  using Below = std::make_integer_sequence<int, P::tile_rows>;
+  template <class Sum>
+  static constexpr Functions<Sum> functions[2] = {functions_of<Sum, 1>(Below()),
+                                                  functions_of<Sum, 2>(Below())};
+};
+
+}  // namespace pf2lora::native
