@@ -1,7 +1,9 @@
 // Where adapters may sit.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace pf2lora {
 
@@ -13,6 +15,13 @@ struct Site {
   int64_t rows = 0;     // outputs
   int64_t columns = 0;  // inputs
 };
+
+// The highest rank that a matrix of those sites can have.
+inline int64_t full_rank(const std::vector<Site>& sites) {
+  int64_t rank = 0;
+  for (const Site& site : sites) rank = std::max(rank, std::min(site.rows, site.columns));
+  return rank;
+}
 
 // The classification head that the adapters carry: logits = weight h + bias.
 struct HeadShape {

@@ -43,16 +43,18 @@ torch::Tensor singular_values(const torch::Tensor& down, const torch::Tensor& up
 }
 
 PairSpectra pair_spectra(const torch::Tensor& down, const torch::Tensor& up, const torch::Tensor& client_down,
-                         const torch::Tensor& client_up) {
+                         const torch::Tensor& client_up, const torch::Tensor& dense) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   const Decomposition common = decompose(down, up), client = decompose(client_down, client_up);
-  PairSpectra spectra{
-      common.values,
-      client.values,
-      singular_values(torch::cat({f64(down), f64(client_down)}, 0), torch::cat({f64(up), f64(client_up)}, 1)),
-      nan,
-      nan,
-      nan};
+  const auto all_down = torch::cat({f64(down), f64(client_down)}, 0),
+             all_up = torch::cat({f64(up), f64(client_up)}, 1);
+  PairSpectra spectra{common.values,
+                      client.values,
+                      dense.defined() ? torch::linalg_svdvals(f64(dense) + all_up.mm(all_down))
+                                      : singular_values(all_down, all_up),
+                      nan,
+                      nan,
+                      nan};
   const double common_norm = common.values.norm().item<double>();
   const double client_norm = client.values.norm().item<double>();
   if (common_norm > 0) spectra.norm_ratio = client_norm / common_norm;

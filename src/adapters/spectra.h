@@ -1,5 +1,5 @@
-// Singular values of low-rank updates without the dense matrices, in double precision: QR of both factors,
-// then the SVD of the small core.
+// Singular values of updates, in double precision: of low-rank ones without the dense matrices, by QR of both
+// factors and the SVD of the small core.
 #pragma once
 #include <torch/types.h>
 
@@ -9,7 +9,7 @@ namespace pf2lora {
 struct PairSpectra {
   torch::Tensor common;  // [r] singular values of s B A, descending
   torch::Tensor client;  // [r~] of s' D C
-  torch::Tensor total;   // [r + r~] of their sum
+  torch::Tensor total;   // [r + r~] of their sum, or with a dense update [min(out, in)] of all three
   double overlap;        // ||U_1^T U_2||_F^2 / min(rank), U of numerical rank at 1e-2; NaN when either is 0
   double norm_ratio;     // ||s' D C||_F / ||s B A||_F; NaN when the common term is 0
   double cosine;         // <BA, DC> / (||BA|| ||DC||); NaN when either is 0
@@ -19,7 +19,8 @@ struct PairSpectra {
 torch::Tensor singular_values(const torch::Tensor& down, const torch::Tensor& up);
 
 // The spectra of up * down (common, already scaled) and client_up * client_down (scaled); ranks may be 0.
+// `dense` [out, in] is a further part of the sum; undefined: there is none.
 PairSpectra pair_spectra(const torch::Tensor& down, const torch::Tensor& up, const torch::Tensor& client_down,
-                         const torch::Tensor& client_up);
+                         const torch::Tensor& client_up, const torch::Tensor& dense = {});
 
 }  // namespace pf2lora

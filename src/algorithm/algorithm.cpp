@@ -83,11 +83,16 @@ Predictor Algorithm::personal_predictor(const ClientGroup& group) const {
   };
 }
 
-ClientCost Algorithm::cost(const ClientGroup& group, size_t, int64_t round) const {
+ClientCost Algorithm::cost(const ClientGroup& group, size_t g, int64_t round) const {
   const int64_t sent = total_size(sent_blocks(round));
+  return {sent, sent, trained_size(round), client_layout_.size(), deployed_rank(group, g)};
+}
+
+int64_t Algorithm::deployed_rank(const ClientGroup& group, size_t) const {
   const int64_t own = client_level(group).level->rank();
-  return {sent, sent, trained_size(round), client_layout_.size(),
-          combination() == Combination::replaces ? own : common_level(group).level->rank() + own};
+  const int64_t pairs =
+      combination() == Combination::replaces ? own : common_level(group).level->rank() + own;
+  return base_delta(group.common).empty() ? pairs : std::max(pairs, full_rank(problem_.model().sites()));
 }
 
 }  // namespace pf2lora

@@ -46,7 +46,7 @@ struct ClientCost {
   int64_t received = 0;
   int64_t trained = 0;  // parameters that its local steps move
   int64_t kept = 0;     // what stays with it between rounds, optimiser state included
-  int64_t rank = 0;     // of the adapter that it deploys, over all levels
+  int64_t rank = 0;     // of what it deploys: over all levels, or full where a dense update is part of it
 };
 
 // The mean loss of each client over its local steps.
@@ -89,8 +89,8 @@ class Algorithm {
 
   // Trains the group's rows in place. Throws NumericalError naming client, round and step.
   virtual LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const = 0;
-  // What a client does to fit a deployed model to itself, on rows that are thrown away; as a rule local
-  // steps.
+  // What a client does to fit a deployed model to itself, all steps at once, on rows that are thrown away; as
+  // a rule local steps.
   virtual LocalReport adapt(ClientGroup& group, const LocalSchedule& schedule) const {
     return local_steps(group, schedule);
   }
@@ -128,6 +128,8 @@ class Algorithm {
   virtual double weight(int64_t) const { return 1; }
   // Parameters that the local steps of a round move.
   virtual int64_t trained_size(int64_t round) const = 0;
+  // The rank of what client g of the group adds to the frozen matrices.
+  virtual int64_t deployed_rank(const ClientGroup& group, size_t g) const;
 
   const Options options_;
   const Problem& problem_;

@@ -80,11 +80,16 @@ LevelRows MixedRank::client_level(const ClientGroup& group) const {
 
 ClientCost MixedRank::cost(const ClientGroup& group, size_t g, int64_t round) const {
   ClientCost cost = OneLevel::cost(group, g, round);
-  cost.rank = ranks(group)[int64_t(g)].item<int64_t>();
-  const int64_t absent = common_.level().size() - size_at_rank(common_.level(), cost.rank);
-  cost.sent -= absent;
-  cost.received -= absent;
+  const int64_t whole = common_.level().size();
+  const int64_t absent = whole - size_at_rank(common_.level(), cost.rank);
+  int64_t moments = 0;  // of what is absent
+  if (options_.optimizer_state != "reset")
+    for (const torch::Tensor& state : common_.states(group)) moments += state.size(1) / whole * absent;
+  const bool averaged = options_.optimizer_state == "average";
+  cost.sent -= absent + (averaged ? moments : 0);
+  cost.received -= absent + (averaged ? moments : 0);
   cost.trained -= absent;
+  cost.kept -= averaged ? 0 : moments;
   return cost;
 }
 

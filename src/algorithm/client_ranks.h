@@ -36,6 +36,9 @@ class MixedRank : public OneLevel {
 
  protected:
   virtual torch::Tensor ranks(const ClientGroup& group) const = 0;  // [G], of the rows' type
+  int64_t deployed_rank(const ClientGroup& group, size_t g) const override {
+    return ranks(group)[int64_t(g)].item<int64_t>();
+  }
   torch::Tensor mask(const ClientGroup& group) const { return rank_mask(common_.level(), ranks(group)); }
   // The common level's rows with zeros beyond each client's rank.
   torch::Tensor truncated(const ClientGroup& group) const { return common_.rows(group) * mask(group); }

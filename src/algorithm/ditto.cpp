@@ -1,10 +1,11 @@
 // Ditto-LoRA: a common pair trained as in HOMLoRA, and a pair of each client's own that replaces it for the
-// client, held near the common one: v_k <- Opt(v_k, grad f_k(v_k) + lambda (v_k - w)), w as received.
-// Li et al., Ditto: Fair and Robust Federated Learning Through Personalization, ICML 2021 (arXiv 2012.04221).
+// client, held near the common one: v_k <- Opt(v_k, grad f_k(v_k) + lambda (v_k - w)), w as received. A
+// client that has not trained yet has the common pair. Li et al., Ditto: Fair and Robust Federated Learning
+// Through Personalization, ICML 2021 (arXiv 2012.04221).
 #include <torch/torch.h>
 
+#include "algorithm/own_copy.h"
 #include "algorithm/registry.h"
-#include "algorithm/trained_level.h"
 
 namespace pf2lora {
 namespace {
@@ -26,13 +27,13 @@ class Ditto final : public Algorithm {
       : Algorithm(options, problem),
         penalty_(own.ditto_penalty),
         common_(make_level(), Owner::common, common_rule(options), options, common_layout_, client_layout_),
-        personal_(make_level(), Owner::client, common_rule(options), options, common_layout_,
-                  client_layout_) {}
+        personal_(make_level(), Owner::client, common_rule(options), options, common_layout_, client_layout_),
+        copy_(common_, personal_, client_layout_) {}
 
-  void initial_common(Tensor row) const override { common_.initialise(Owner::common, row, start()); }
-  void initial_client(int64_t, Tensor row) const override {
-    personal_.initialise(Owner::client, row, start());
+  void initial_common(Tensor row) const override {
+    common_.initialise(Owner::common, row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
   }
+  void initial_client(int64_t, Tensor) const override {}
 
   LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const override {
     return steps(group, schedule, /*trains_common=*/true);
@@ -47,14 +48,14 @@ class Ditto final : public Algorithm {
     return adapters(common_, common_.rows(common, {}));
   }
   AdapterSet personal_model(const ClientGroup& group) const override {
-    return adapters(personal_, personal_.rows(group));
+    return adapters(personal_, copy_.rows(group));
   }
   bool is_personal() const override { return true; }
   LevelRows common_level(const ClientGroup& group) const override {
     return {&common_.level(), common_.rows(group)};
   }
   LevelRows client_level(const ClientGroup& group) const override {
-    return {&personal_.level(), personal_.rows(group)};
+    return {&personal_.level(), copy_.rows(group)};
   }
   Combination combination() const override { return Combination::replaces; }
 
@@ -63,10 +64,10 @@ class Ditto final : public Algorithm {
     return Level(problem_.model().sites(), options_.rank, problem_.scale(options_.rank), {"A", "B"},
                  problem_.model().head());
   }
-  KeyedRandom start() const { return KeyedRandom(uint64_t(options_.seed), Purpose::common_initial); }
   int64_t trained_size(int64_t) const override { return common_.trained_size() + personal_.trained_size(); }
 
   LocalReport steps(ClientGroup& group, const LocalSchedule& schedule, bool trains_common) const {
+    copy_.begin(group);
     LossMeter losses(group.clients.size());
     const auto common_states = common_.states(group), personal_states = personal_.states(group);
     const Tensor received = common_.rows(group).clone();
@@ -96,6 +97,7 @@ class Ditto final : public Algorithm {
 
   double penalty_;
   TrainedLevel common_, personal_;
+  OwnCopy copy_;
 };
 
 }  // namespace

@@ -4,13 +4,13 @@
 //   1],
 // with h the frozen model's features and x_i training examples of the client (a batch of them).
 // feddpa-f trains the global pair first and starts the local pair from it for the last rounds; feddpa-t
-// trains both in every round, the global one first. Yang et al., Dual-Personalizing Adapter for Federated
-// Foundation Models, NeurIPS 2024 (arXiv 2403.19211); the head belongs to the global pair unless --head is
-// personal.
+// trains both in every round, the global one first. Until then a client's local pair is the global one. Yang
+// et al., Dual-Personalizing Adapter for Federated Foundation Models, NeurIPS 2024 (arXiv 2403.19211); the
+// head belongs to the global pair unless --head is personal.
 #include <torch/torch.h>
 
+#include "algorithm/own_copy.h"
 #include "algorithm/registry.h"
-#include "algorithm/trained_level.h"
 #include "core/error.h"
 
 namespace pf2lora {
@@ -45,9 +45,9 @@ class FedDpa final : public Algorithm {
         order_(order),
         global_(make_level(Owner::common), Owner::common, common_rule(options), options, common_layout_,
                 client_layout_),
-        local_(make_local()) {
-    started_ = client_layout_.slices()[client_layout_.add("started", {1})].offset;
-    if (own.instance_weighting == "similarity" && !problem.model().prompt_room())
+        local_(make_local()),
+        copy_(global_, local_, client_layout_) {
+    if (own.instance_weighting == "similarity" && !problem.model().head())
       throw OptionError("--instance-weighting similarity needs examples, which --problem " + options.problem +
                         " has not; choose --instance-weighting constant");
   }
@@ -56,18 +56,17 @@ class FedDpa final : public Algorithm {
   void initial_client(int64_t, Tensor row) const override { local_.initialise(Owner::client, row, start()); }
 
   LocalReport local_steps(ClientGroup& group, const LocalSchedule& schedule) const override {
+    if (trains_local(schedule.round)) copy_.begin(group);
     if (order_ == Order::in_turn) {
       const LocalReport global = train(global_, group, schedule);
       LocalReport local = train(local_, group, schedule);
       local.gradient_evaluations += global.gradient_evaluations;
       return local;
     }
-    if (schedule.round <= global_rounds()) return train(global_, group, schedule);
-    start_local_from_global(group);
-    return train(local_, group, schedule);
+    return train(trains_global(schedule.round) ? global_ : local_, group, schedule);
   }
   LocalReport adapt(ClientGroup& group, const LocalSchedule& schedule) const override {
-    if (order_ == Order::global_first) start_local_from_global(group);
+    copy_.begin(group);
     return train(local_, group, schedule);
   }
 
@@ -83,18 +82,16 @@ class FedDpa final : public Algorithm {
   // Both pairs, unmixed.
   AdapterSet personal_model(const ClientGroup& group) const override {
     const std::array levels = {&global_.level(), &local_.level()};
-    return compose(levels, std::array{global_.rows(group), local_.rows(group)});
+    return compose(levels, std::array{global_.rows(group), copy_.rows(group)});
   }
   Predictor personal_predictor(const ClientGroup& group) const override {
     std::vector<Tensor> known;  // [S, width] of each client, of length 1
     if (own_.instance_weighting == "similarity")
       for (int64_t client : group.clients)
         known.push_back(normalised(problem_.training_batch({client}, Purpose::instance_samples, 0, 0, 0)));
-    Tensor begun = group.own.select(1, started_);
-    if (order_ == Order::in_turn) begun = torch::ones_like(begun);
-    return [this, adapters = personal_model(group), known, begun](const Batch& batch) {
+    return [this, adapters = personal_model(group), known](const Batch& batch) {
       AdapterSet mixed = adapters;
-      const Tensor local = (local_weights(batch, known) * by_example(batch, begun)).unsqueeze(1);  // [N, 1]
+      const Tensor local = local_weights(batch, known).unsqueeze(1);  // [N, 1]
       const int64_t r = options_.rank;
       mixed.rank_weights = torch::cat({(1 - local).expand({-1, r}), local.expand({-1, r})}, 1);
       return problem_.model().loss(batch, mixed);
@@ -105,7 +102,7 @@ class FedDpa final : public Algorithm {
     return {&global_.level(), global_.rows(group)};
   }
   LevelRows client_level(const ClientGroup& group) const override {
-    return {&local_.level(), local_.rows(group)};
+    return {&local_.level(), copy_.rows(group)};
   }
   Combination combination() const override { return Combination::gated; }
 
@@ -161,28 +158,10 @@ class FedDpa final : public Algorithm {
     return losses.report(schedule.steps);
   }
 
-  // Copies the global pair into the local one of those clients that have none yet.
-  void start_local_from_global(ClientGroup& group) const {
-    const Tensor fresh = group.own.select(1, started_).eq(0).unsqueeze(1);  // [G, 1]
-    const int64_t pairs = local_.level().down_block().size + local_.level().up_block().size;
-    const Tensor rows = local_.rows(group).clone();
-    rows.narrow(1, 0, pairs)
-        .copy_(torch::where(fresh, global_.rows(group).narrow(1, 0, pairs), rows.narrow(1, 0, pairs)));
-    local_.set_rows(group, rows);
-    group.own.select(1, started_).fill_(1);
-  }
-
   // [S, width] features of length 1.
   Tensor normalised(const Batch& batch) const {
     const Tensor features = problem_.model().features(batch);
     return features / features.norm(2, {1}, true).clamp_min(1e-12);
-  }
-  // The values [G] of clients, for each of their examples [N].
-  static Tensor by_example(const Batch& batch, const Tensor& values) {
-    std::vector<int64_t> counts;
-    for (size_t g = 0; g + 1 < batch.client_offsets.size(); ++g)
-      counts.push_back(batch.client_offsets[g + 1] - batch.client_offsets[g]);
-    return values.repeat_interleave(torch::tensor(counts, torch::kInt64).to(values.device()));
   }
   // a(x) of every example [N].
   Tensor local_weights(const Batch& batch, const std::vector<Tensor>& known) const {
@@ -202,7 +181,7 @@ class FedDpa final : public Algorithm {
   FedDpaOptions own_;
   Order order_;
   TrainedLevel global_, local_;
-  int64_t started_ = 0;
+  OwnCopy copy_;
 };
 
 std::unique_ptr<OptionSet> make_options() {

@@ -12,8 +12,8 @@
 
 #include <cmath>
 
+#include "algorithm/own_copy.h"
 #include "algorithm/registry.h"
-#include "algorithm/trained_level.h"
 #include "core/error.h"
 
 namespace pf2lora {
@@ -48,11 +48,11 @@ class FedFmsl final : public Algorithm {
         own_(own),
         global_(make_expert(), Owner::common, common_rule(options), options, common_layout_, client_layout_),
         gate_(make_gate(), Owner::common, common_rule(options), options, common_layout_, client_layout_),
-        local_(make_expert(), Owner::client, common_rule(options), options, common_layout_, client_layout_) {
+        local_(make_expert(), Owner::client, common_rule(options), options, common_layout_, client_layout_),
+        copy_(global_, local_, client_layout_) {
     const auto number = [&](const std::string& name) {
       return client_layout_.slices()[client_layout_.add(name, {1})].offset;
     };
-    started_ = number("started");
     active_ = number("active_blocks");
     last_loss_ = number("last_loss");
     for (const Site& site : problem.model().sites())
@@ -92,16 +92,13 @@ class FedFmsl final : public Algorithm {
   }
   // The local expert alone.
   AdapterSet personal_model(const ClientGroup& group) const override {
-    return expert(local_, local_.rows(group));
+    return expert(local_, copy_.rows(group));
   }
-  // The mixture; the global expert for clients that have not begun theirs.
+  // The mixture, which is the global expert for clients that have not begun theirs.
   Predictor personal_predictor(const ClientGroup& group) const override {
-    ClientGroup begun{group.clients, group.common.clone(), group.own.clone()};
-    const bool mixes = begun.own.select(1, started_).gt(0).any().item<bool>();
-    start_local_from_global(begun);
-    const AdapterSet global = expert(global_, global_.rows(begun)), local = personal_model(begun);
-    const Tensor gate = gate_.rows(begun).clone();
-    return [this, global, local, gate, mixes](const Batch& batch) {
+    const bool mixes = copy_.begun(group).any().item<bool>();
+    const AdapterSet global = expert(global_, global_.rows(group)), local = personal_model(group);
+    return [this, global, local, gate = gate_.rows(group), mixes](const Batch& batch) {
       const Model& model = problem_.model();
       if (!mixes) return model.loss(batch, global);
       const Mixture mixture =
@@ -114,7 +111,7 @@ class FedFmsl final : public Algorithm {
     return {&global_.level(), global_.rows(group)};
   }
   LevelRows client_level(const ClientGroup& group) const override {
-    return {&local_.level(), local_.rows(group)};
+    return {&local_.level(), copy_.rows(group)};
   }
   Combination combination() const override { return Combination::gated; }
 
@@ -124,11 +121,11 @@ class FedFmsl final : public Algorithm {
                  problem_.model().head());
   }
   Level make_gate() const {
-    const auto room = problem_.model().prompt_room();
-    if (!room)
+    const auto head = problem_.model().head();
+    if (!head)
       throw OptionError("--algorithm fedfmsl needs examples, which --problem " + options_.problem +
                         " has not; choose another method or --problem transformer");
-    return Level({Site{"gate", "gate", 0, kExperts, room->width}}, own_.gate_rank, 1, {"A", "B"},
+    return Level({Site{"gate", "gate", 0, kExperts, head->inputs}}, own_.gate_rank, 1, {"A", "B"},
                  std::nullopt);
   }
   AdapterSet expert(const TrainedLevel& level, const Tensor& rows) const {
@@ -163,7 +160,7 @@ class FedFmsl final : public Algorithm {
   }
 
   LocalReport train_local(ClientGroup& group, const LocalSchedule& schedule) const {
-    start_local_from_global(group);
+    copy_.begin(group);
     LossMeter losses(group.clients.size());
     const auto gate_states = gate_.states(group), local_states = local_.states(group);
     const std::array levels = {&local_.level()};
@@ -189,12 +186,6 @@ class FedFmsl final : public Algorithm {
       local_.set_rows(group, torch::where(unlocked > 0, local_.rows(group), start));
     }
     return losses.report(schedule.steps);
-  }
-
-  void start_local_from_global(ClientGroup& group) const {
-    const Tensor fresh = group.own.select(1, started_).eq(0).unsqueeze(1);  // [G, 1]
-    local_.set_rows(group, torch::where(fresh, global_.rows(group), local_.rows(group)));
-    group.own.select(1, started_).fill_(1);
   }
 
   // Ones at the head and at the pairs of a client's active blocks, which are its top ones: [G, level size].
@@ -257,8 +248,9 @@ class FedFmsl final : public Algorithm {
   static constexpr int64_t kGlobal = 0, kLocal = 1, kExperts = 2;
   FedFmslOptions own_;
   TrainedLevel global_, gate_, local_;
-  int64_t started_ = 0, active_ = 0, last_loss_ = 0;  // offsets in a client's row
-  std::vector<int64_t> blocks_;                       // adapted layers, rising
+  OwnCopy copy_;
+  int64_t active_ = 0, last_loss_ = 0;  // offsets in a client's row
+  std::vector<int64_t> blocks_;         // adapted layers, rising
 };
 
 }  // namespace

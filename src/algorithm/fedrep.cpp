@@ -25,9 +25,7 @@ class FedRep final : public OneLevel {
     LossMeter losses(group.clients.size()), head_losses(group.clients.size());
     const auto common_states = common_.states(group), own_states = own_.states(group);
     const int64_t round = schedule.round;
-    // An evaluation asks for further steps of the same round.
-    const int64_t head_steps = schedule.first_step == 0 ? head_steps_ : 0;
-    for (int64_t step = 0; step < head_steps; ++step) {
+    for (int64_t step = 0; step < head_steps_; ++step) {
       const Direction along = gradient(batch(group, schedule, step, kHeadSlot), group);
       head_losses.add(along.loss, group.clients, round, step);
       own_.step(group, along.own, own_states, scheduled_rate(options_, options_.learning_rate, round, step));
@@ -40,7 +38,7 @@ class FedRep final : public OneLevel {
                    scheduled_rate(options_, options_.learning_rate, round, step));
     }
     LocalReport report = losses.report(schedule.steps);
-    report.gradient_evaluations += head_steps;
+    report.gradient_evaluations += head_steps_;
     return report;
   }
 

@@ -4,7 +4,7 @@
 // (arXiv 2401.06432). With T_k = parts floor(g r_k) .. r_k:
 //   f_k + lambda sum_sites ||B[:, T_k]||_F ||A[T_k, :]||_F,  each norm sqrt(. + 1e-12);
 //   r_k <- max(r_min, floor(g r_k)) where the penalty fell over the round;
-//   average of a site's A and B with weights ||B_k A_k||_F.
+//   average of a site's A and B with weights ||B_k A_k||_F, or without weights where all of them are 0.
 #include <torch/torch.h>
 
 #include "algorithm/client_ranks.h"
@@ -61,36 +61,42 @@ class HetLora final : public MixedRank {
     return OneLevel::local_steps(group, schedule);
   }
 
+  // The weighted common row, the weights by site, the number of clients, and the pairs of weight 0,
+  // unweighted.
   int64_t sum_size(int64_t) const override {
-    return common_layout_.size() + int64_t(common_.level().sites().size()) + 1;
+    const Level& level = common_.level();
+    return common_layout_.size() + int64_t(level.sites().size()) + 1 + level.down_block().size +
+           level.up_block().size;
   }
   void contribute(const ClientGroup& group, int64_t, ExactSum& sum) const override {
     const Tensor rows = group.common.to(torch::kCPU, torch::kFloat64).contiguous();
     const Tensor weights = site_weights(group).to(torch::kCPU, torch::kFloat64).contiguous();  // [G, sites]
+    const auto& slices = common_layout_.slices();
     const size_t sites = common_.level().sites().size();
     for (size_t g = 0; g < group.clients.size(); ++g) {
       const std::span row(rows[int64_t(g)].data_ptr<double>(), size_t(rows.size(1)));
       const std::span weight(weights[int64_t(g)].data_ptr<double>(), sites);
-      for (size_t i = 0; i < common_layout_.slices().size(); ++i) {
-        const Slice& slice = common_layout_.slices()[i];
-        sum.add(size_t(slice.offset), row.subspan(size_t(slice.offset), size_t(slice.size)),
-                i < 2 * sites ? weight[i % sites] : 1);
-      }
+      const auto add = [&](size_t place, const Slice& slice, double share) {
+        sum.add(place + size_t(slice.offset), row.subspan(size_t(slice.offset), size_t(slice.size)), share);
+      };
+      for (size_t i = 0; i < slices.size(); ++i) add(0, slices[i], i < 2 * sites ? weight[i % sites] : 1);
       sum.add(row.size(), weight, 1);
       const double one = 1;
       sum.add(row.size() + sites, std::span(&one, 1), 1);
+      for (size_t i = 0; i < 2 * sites; ++i)
+        if (weight[i % sites] == 0) add(row.size() + sites + 1, slices[i], 1);
     }
   }
-  // A site whose update is zero at every client keeps its values.
   void aggregate(Tensor common, int64_t, const ExactSum& sum) const override {
     const size_t sites = common_.level().sites().size(), size = size_t(common_layout_.size());
+    const double clients = sum.value(size + sites);
     for (size_t i = 0; i < common_layout_.slices().size(); ++i) {
       const Slice& slice = common_layout_.slices()[i];
-      const double weight = sum.value(i < 2 * sites ? size + i % sites : size + sites);
-      if (weight == 0) continue;
+      const double weight = i < 2 * sites ? sum.value(size + i % sites) : clients;
+      const size_t place = weight > 0 ? 0 : size + sites + 1;
       Tensor values = torch::empty({slice.size}, torch::kFloat64);
-      sum.values(size_t(slice.offset), std::span(values.data_ptr<double>(), size_t(slice.size)));
-      common.narrow(0, slice.offset, slice.size).copy_(values / weight);
+      sum.values(place + size_t(slice.offset), std::span(values.data_ptr<double>(), size_t(slice.size)));
+      common.narrow(0, slice.offset, slice.size).copy_(values / (weight > 0 ? weight : clients));
     }
   }
 

@@ -41,6 +41,13 @@ void RowOptimizer::step(torch::Tensor rows, const torch::Tensor& gradient, torch
   rows.sub_((first * size).div_((second.sqrt().div_(root)).add_(kEpsilon)));
 }
 
+torch::Tensor RowOptimizer::response(const torch::Tensor& state, Block block, double rate) const {
+  if (rule_ == Rule::sgd) return torch::full({state.size(0)}, rate, torch::kFloat64);
+  const auto second = state.narrow(1, size_ + block.offset, block.size).to(torch::kFloat64).mean(1);
+  const auto steps = state.select(1, 2 * size_).to(torch::kFloat64);
+  return rate / ((second / (1 - torch::pow(kBeta2, steps))).sqrt() + kEpsilon);
+}
+
 double scheduled_rate(const Options& options, double base, int64_t round, int64_t step) {
   const double all = double(options.rounds) * double(options.local_steps);
   const double done = double(round - 1) * double(options.local_steps) + double(step);

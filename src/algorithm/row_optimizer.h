@@ -23,6 +23,9 @@ class RowOptimizer {
 
   // One step in place: rows [G, size], gradient [G, size], state [G, state_layout().size()].
   void step(torch::Tensor rows, const torch::Tensor& gradient, torch::Tensor state, double rate) const;
+  // How far a step of that rate has moved the parameters of a block along a gradient of 1 that lasts, [G]
+  // double: the rate, which AdamW divides by the root mean square of the gradients that it has seen there.
+  torch::Tensor response(const torch::Tensor& state, Block block, double rate) const;
 
  private:
   Rule rule_;

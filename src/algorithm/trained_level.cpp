@@ -112,6 +112,16 @@ void TrainedLevel::step(ClientGroup& group, const torch::Tensor& gradient, const
   }
 }
 
+torch::Tensor TrainedLevel::response(const States& states, Block block, double rate) const {
+  size_t i = 0;
+  const auto holds = [&](const Block& share) {
+    return block.offset >= share.offset && block.offset + block.size <= share.offset + share.size;
+  };
+  while (!holds(held_.at(i).share.block)) ++i;
+  return held_[i].optimizer.response(states[i], {block.offset - held_[i].share.block.offset, block.size},
+                                     rate);
+}
+
 std::vector<Block> TrainedLevel::common_blocks(ShareSet which) const {
   std::vector<Block> blocks;
   for (size_t i = 0; i < held_.size(); ++i) {

@@ -55,6 +55,8 @@ class TrainedLevel {
   // One optimiser step in place of those shares along gradient [G, level().size()], clipped to --clip.
   void step(ClientGroup& group, const torch::Tensor& gradient, const States& states, double rate,
             ShareSet which = all_shares()) const;
+  // RowOptimizer::response of a block of the level, which stands in one share that is trained, [G].
+  torch::Tensor response(const States& states, Block block, double rate) const;
 
   // The blocks of the common row that hold those shares where they are common and trained, and their averaged
   // state.

@@ -95,10 +95,14 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
   RunRequest request{invocation.options, invocation.method_options.get(), config,
                      program_provenance(invocation.command_line), invocation.notes};
   const RunOutcome outcome = simulate(request, comm, display);
+  const Options& options = invocation.options;
   if (outcome.code == ExitCode::checkpointed && comm.is_root())
     std::cerr << "pf2lora: stopped by " << outcome.stopped_by
-              << "; everything is saved, go on with --resume --output " << invocation.options.output
-              << std::endl;
+              << "; everything is saved, go on with --resume --output " << options.output
+              << (options.max_hours > 0 ? " (and --max-hours 0 for no time limit)" : "") << std::endl;
+  if (outcome.was_complete && comm.is_root())
+    std::cout << "the run in " << options.output << " is complete: all " << options.rounds
+              << " rounds are done; --resume with more --rounds goes on" << std::endl;
   return outcome.code;
 }
 

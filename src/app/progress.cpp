@@ -30,6 +30,7 @@ std::vector<std::string> describe(const RoundReport& report) {
   fields.push_back(quantity("common", report.common_accuracy, report.common_loss));
   fields.push_back(quantity("personal", report.personal_accuracy, report.personal_loss));
   fields.push_back(quantity("adapted", report.adapted_accuracy, std::nullopt));
+  fields.push_back(quantity("held out", report.held_out_accuracy, report.held_out_loss));
   fields.push_back(format_duration(report.seconds) + " a round");
   if (std::isfinite(report.seconds_left)) fields.push_back(format_duration(report.seconds_left) + " left");
   std::erase(fields, "");
@@ -37,8 +38,8 @@ std::vector<std::string> describe(const RoundReport& report) {
 }
 
 std::string describe_plan(const RunPlan& plan) {
-  std::string text = plan.algorithm + ", rounds " + std::to_string(plan.first_round) + " to " +
-                     std::to_string(plan.rounds) + ", " + format_count(plan.clients) + " clients";
+  std::string text =
+      plan.algorithm + ", " + describe_rounds(plan) + ", " + format_count(plan.clients) + " clients";
   if (plan.clients_per_round < plan.clients - plan.held_out_clients) {
     text += " (" + format_count(plan.clients_per_round) + " a round)";
   }

@@ -37,30 +37,40 @@ std::vector<double> differences(std::span<const double> a, std::span<const doubl
 }
 
 // How many clients do worse with the personal model, and their share of those that have both scores.
-void print_harmed(std::ostream& out, const RunSummary& summary) {
-  const int64_t compared = spread(differences(summary.personal_accuracy, summary.common_accuracy)).count;
-  if (compared == 0 || summary.personal_accuracy.size() != summary.common_accuracy.size()) return;
-  const int64_t harmed = count_below(summary.personal_accuracy, summary.common_accuracy);
-  out << "  personal below common: " << harmed << " of " << compared << " clients\n";
+void print_harmed(std::ostream& out, std::span<const double> personal, std::span<const double> common) {
+  const int64_t compared = spread(differences(personal, common)).count;
+  if (compared == 0 || personal.size() != common.size()) return;
+  out << "  personal below common: " << count_below(personal, common) << " of " << compared << " clients\n";
 }
 
 void print_accuracy(std::ostream& out, const RunSummary& summary) {
-  const std::string heading = "accuracy over clients, %";
-  std::vector<Row> rows = {{heading, "mean", "std", "worst 10%", "best 10%", "min", "max"}};
+  const int64_t held_out = summary.held_out_clients;
+  const std::string whose = held_out > 0 ? "clients that train" : "clients";
+  std::vector<Row> rows = {
+      {"accuracy over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
   const auto add = [&](const std::string& title, std::span<const double> shares) {
     if (any_measured(shares)) rows.push_back(accuracy_row(title, shares));
   };
-  add("majority class", summary.majority_accuracy);
-  add("common", summary.common_accuracy);
-  add("personal", summary.personal_accuracy);
-  for (const AdaptedScores& adapted : summary.adapted) {
-    add("adapted by " + std::to_string(adapted.steps) + " local steps", adapted.accuracy);
-  }
-  const bool scored = rows.size() > 1 + static_cast<std::size_t>(any_measured(summary.majority_accuracy));
-  if (!scored) return;
-  add("gain of personal over common", differences(summary.personal_accuracy, summary.common_accuracy));
+  const auto add_scores = [&](const std::string& prefix, auto part) {
+    add(prefix + "common", part(summary.common_accuracy, held_out));
+    add(prefix + "personal", part(summary.personal_accuracy, held_out));
+    for (const AdaptedScores& adapted : summary.adapted)
+      add(prefix + "adapted by " + std::to_string(adapted.steps) + " local steps",
+          part(adapted.accuracy, held_out));
+  };
+  add("majority class", of_training(summary.majority_accuracy, held_out));
+  const std::size_t unscored = rows.size();
+  add_scores("", of_training);
+  if (rows.size() == unscored) return;
+  const auto personal = of_training(summary.personal_accuracy, held_out),
+             common = of_training(summary.common_accuracy, held_out);
+  add("gain of personal over common", differences(personal, common));
+  add("held out: majority class", of_held_out(summary.majority_accuracy, held_out));
+  add_scores("held out: ", of_held_out);
   out << "\nEvaluation after round " << summary.evaluated_round << '\n' << align_columns(rows);
-  print_harmed(out, summary);
+  print_harmed(out, personal, common);
+  if (summary.adapted.empty())
+    out << "  not evaluated after local adaptation (--adaptation-steps 10 would)\n";
 }
 
 // "8.0 (7 to 9)": mean and range.
@@ -71,16 +81,16 @@ std::string mean_and_range(std::span<const double> values, int decimals) {
          format_fixed(s.maximum, decimals) + ")";
 }
 
-void print_ranks(std::ostream& out, const std::vector<RankScores>& ranks) {
+void print_ranks(std::ostream& out, const RunSummary& summary) {
   std::vector<Row> rows = {{"target", "part", "rank at 1e-2", "rank at 1e-3", "stable rank"}};
-  for (const RankScores& scores : ranks) {
+  for (const RankScores& scores : summary.ranks) {
     if (!any_measured(scores.numerical_rank_1e2) && !any_measured(scores.stable_rank)) continue;
     rows.push_back({scores.target, scores.part, mean_and_range(scores.numerical_rank_1e2, 0),
                     mean_and_range(scores.numerical_rank_1e3, 0), mean_and_range(scores.stable_rank, 1)});
   }
   if (rows.size() == 1) return;
-  out << "\nLearned ranks, mean (range) over layers, of client and total also over clients\n"
-      << align_columns(rows, 2);
+  out << "\nLearned ranks, mean (range) over layers, of client and total also over clients"
+      << (summary.held_out_clients > 0 ? " that train\n" : "\n") << align_columns(rows, 2);
 }
 
 void print_matrix(std::ostream& out, const std::vector<MatrixScores>& matrix) {
@@ -89,9 +99,10 @@ void print_matrix(std::ostream& out, const std::vector<MatrixScores>& matrix) {
       {"client", "relative error", "of the common part", "rank at 1e-2", "rank at 1e-3", "target's rank"}};
   const std::size_t shown = std::min<std::size_t>(matrix.size(), 20);
   for (const MatrixScores& scores : std::span(matrix).first(shown)) {
-    rows.push_back({std::to_string(scores.client), format_significant(scores.relative_error, 3),
-                    format_significant(scores.common_error, 3), format_fixed(scores.numerical_rank_1e2, 0),
-                    format_fixed(scores.numerical_rank_1e3, 0), std::to_string(scores.target_rank)});
+    rows.push_back({std::to_string(scores.client) + (scores.held_out ? ", held out" : ""),
+                    format_significant(scores.relative_error, 3), format_significant(scores.common_error, 3),
+                    format_fixed(scores.numerical_rank_1e2, 0), format_fixed(scores.numerical_rank_1e3, 0),
+                    std::to_string(scores.target_rank)});
   }
   out << "\nTargets found\n" << align_columns(rows);
   if (shown < matrix.size())
@@ -228,8 +239,8 @@ void print_sizes(std::ostream& out, const RunPlan& plan) {
 }  // namespace
 
 void print_plan(std::ostream& out, const RunPlan& plan) {
-  out << plan.algorithm << " on the " << plan.problem << " problem: rounds " << plan.first_round << " to "
-      << plan.rounds << ", " << format_count(plan.clients) << " clients";
+  out << plan.algorithm << " on the " << plan.problem << " problem: " << describe_rounds(plan) << ", "
+      << format_count(plan.clients) << " clients";
   if (plan.held_out_clients > 0) out << " (" << format_count(plan.held_out_clients) << " held out)";
   out << ", " << format_count(plan.clients_per_round) << " a round\n";
   print_placement(out, plan);
@@ -248,7 +259,7 @@ void print_summary(std::ostream& out, const RunSummary& summary) {
   out << ", " << format_duration(summary.seconds) << '\n';
   print_accuracy(out, summary);
   print_matrix(out, summary.matrix);
-  print_ranks(out, summary.ranks);
+  print_ranks(out, summary);
   print_phases(out, summary.phases);
   if (summary.files.empty()) return;
   std::vector<Row> rows;

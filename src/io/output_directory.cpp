@@ -145,6 +145,11 @@ void OutputDirectory::create() {
   if (mode_ == OutputMode::overwrite) remove_own_files();
 }
 
+bool OutputDirectory::holds_complete_run() const {
+  std::error_code ignored;
+  return fs::exists(results(), ignored) && list_segments(segments()).empty();
+}
+
 void OutputDirectory::take_lock() {
   for (;;) {
     const int lock = ::open(lock_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);

@@ -27,6 +27,9 @@ class OutputDirectory {
   // False where the file system has no locks: the run goes on, and the caller may warn.
   bool locked() const { return locked_; }
 
+  // Whether results.h5 was put together for good: it stands, and no segments beside it.
+  bool holds_complete_run() const;
+
   const std::string& path() const { return path_; }
   std::string results() const { return path_ + "/results.h5"; }
   std::string adapters() const { return path_ + "/adapters.h5"; }

@@ -97,8 +97,8 @@ ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const
   return shape;
 }
 
-std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& problem, ClientGroup group,
-                                   const ScoreShape& shape, int64_t round) {
+std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& problem,
+                                   const ClientGroup& group, const ScoreShape& shape, int64_t round) {
   std::vector<ClientScores> result;
   for (int64_t client : group.clients) result.push_back({.client = client});
   const auto measure = [&](const std::optional<Predictor>& predictor, auto place) {
@@ -122,12 +122,12 @@ std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& pr
     for (ClientScores& scores : result)
       for (SplitScores* split : {&scores.test, &scores.validation}) split->personal = split->common;
   }
-  int64_t done = 0;
   for (size_t i = 0; i < shape.adaptation_steps.size(); ++i) {
-    const int64_t steps = shape.adaptation_steps[i] - done;
-    if (steps > 0) algorithm.adapt(group, {Purpose::adaptation, round, done, steps});
-    done = shape.adaptation_steps[i];
-    measure(algorithm.personal_predictor(group), [i](SplitScores& scores) -> Score& {
+    // From the start every time: what adaptation begins with, such as moments of 0, is no part of the rows.
+    ClientGroup copy{group.clients, group.common.clone(), group.own.clone()};
+    const int64_t steps = shape.adaptation_steps[i];
+    if (steps > 0) algorithm.adapt(copy, {Purpose::adaptation, round, 0, steps});
+    measure(algorithm.personal_predictor(copy), [i](SplitScores& scores) -> Score& {
       scores.adapted.resize(i + 1);
       return scores.adapted[i];
     });

@@ -40,8 +40,9 @@ struct ClientScores {
   static ClientScores unpack(std::span<const double> numbers, const ScoreShape& shape);
 };
 
-// Scores the clients of a group, with their rows after round `round`. Throws NumericalError.
-std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& problem, ClientGroup group,
-                                   const ScoreShape& shape, int64_t round);
+// Scores the clients of a group, with their rows after round `round`, and after each number of adaptation
+// steps at once. Throws NumericalError.
+std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& problem,
+                                   const ClientGroup& group, const ScoreShape& shape, int64_t round);
 
 }  // namespace pf2lora

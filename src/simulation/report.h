@@ -2,9 +2,11 @@
 // the round loop and read by whatever displays it. Accuracies are shares from 0 to 1, losses nats, times
 // seconds; NaN or an empty vector stands for what was not measured.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,9 +55,11 @@ struct RoundReport {
   int64_t round = 0;
   double train_loss = std::numeric_limits<double>::quiet_NaN();  // mean over the cohort
   bool evaluated = false;
-  // Means over clients of the last evaluation, which need not be this round's.
+  // Means over the clients that train of the last evaluation, which need not be this round's.
   std::optional<double> common_accuracy, personal_accuracy, adapted_accuracy;
   std::optional<double> common_loss, personal_loss;
+  // The same over the held-out clients, after as many adaptation steps as are evaluated.
+  std::optional<double> held_out_accuracy, held_out_loss;
   double seconds = 0;       // of this round
   double seconds_left = 0;  // estimated, for the rest of the run; NaN when not known yet
   int64_t bytes_up = 0;     // of the cohort together
@@ -67,7 +71,8 @@ struct AdaptedScores {
   std::vector<double> accuracy;  // by client
 };
 
-// Effective ranks of one part at the sites of one target: of every layer, and of every client unless common.
+// Effective ranks of one part at the sites of one target: of every layer, and of every client that trains
+// unless common.
 struct RankScores {
   std::string target;  // query, value, ...
   std::string part;    // common, client or total
@@ -82,6 +87,7 @@ struct MatrixScores {
   double numerical_rank_1e2 = std::numeric_limits<double>::quiet_NaN();
   double numerical_rank_1e3 = std::numeric_limits<double>::quiet_NaN();
   int64_t target_rank = 0;
+  bool held_out = false;
 };
 
 struct PhaseSeconds {
@@ -99,6 +105,7 @@ struct RunSummary {
   int64_t rounds_done = 0;  // fewer when it was stopped and can be resumed
   int64_t evaluated_round = 0;
   double seconds = 0;                     // of this call
+  int64_t held_out_clients = 0;           // the last ones of what is by client
   std::vector<double> majority_accuracy;  // by client: of always answering its most frequent training class
   std::vector<double> common_accuracy;    // by client
   std::vector<double> personal_accuracy;  // by client
@@ -108,6 +115,21 @@ struct RunSummary {
   std::vector<PhaseSeconds> phases;
   std::vector<RunFile> files;
 };
+
+// Of values by client: those of the clients that train, and those of the held-out ones, which come last.
+inline std::span<const double> of_training(std::span<const double> by_client, int64_t held_out) {
+  return by_client.first(by_client.size() - std::min(by_client.size(), size_t(held_out)));
+}
+inline std::span<const double> of_held_out(std::span<const double> by_client, int64_t held_out) {
+  return by_client.last(std::min(by_client.size(), size_t(held_out)));
+}
+
+// "rounds 1 to 12": those that are to come.
+inline std::string describe_rounds(const RunPlan& plan) {
+  const std::string last = std::to_string(plan.rounds);
+  if (plan.first_round <= plan.rounds) return "rounds " + std::to_string(plan.first_round) + " to " + last;
+  return plan.rounds == 0 ? "no rounds" : "all " + last + " rounds done";
+}
 
 // Is told how a run goes, on one rank. Every call returns at once; none may change the run.
 class Observer {

@@ -1,5 +1,7 @@
 #include "simulation/run_recorder.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -52,6 +54,25 @@ std::vector<Attribute> option_attributes(RunFacts& facts) {
   return attributes;
 }
 
+// What each client's part costs with the rank that it starts with, in the round in which most parameters
+// move.
+std::vector<ClientCost> start_costs(const Options& options, const Problem& problem,
+                                    const Algorithm& algorithm) {
+  const torch::TensorOptions type = problem.model().options();
+  const ClientStore start(algorithm, type);
+  const torch::Tensor common = torch::zeros({algorithm.common_layout().size()}, type);
+  const ClientGroup first = start.group({0}, common);
+  int64_t most = 0, busiest = 1;
+  for (int64_t round = 1; round <= options.rounds; ++round) {
+    const int64_t trained = algorithm.cost(first, 0, round).trained;
+    if (trained > most) most = trained, busiest = round;
+  }
+  std::vector<ClientCost> costs;
+  for (int64_t client = 0; client < options.clients; ++client)
+    costs.push_back(algorithm.cost(start.group({client}, common), 0, busiest));
+  return costs;
+}
+
 // Sorts unpacked records by client.
 template <class Record>
 void sort_by_client(std::vector<Record>& records) {
@@ -81,8 +102,11 @@ RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const
 
 void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm) {
   const auto clients = size_t(facts_.options.clients);
-  const std::vector<int64_t> trained(clients, facts_.plan.common_parameters + facts_.plan.client_parameters);
-  const std::vector<int64_t> stored(clients, algorithm.client_layout().size());
+  std::vector<int64_t> trained, stored;
+  for (const ClientCost& cost : start_costs(facts_.options, problem, algorithm)) {
+    trained.push_back(cost.trained);
+    stored.push_back(cost.kept);
+  }
   recorder_.put("parameters_trained", std::span(trained));
   recorder_.put("parameters_stored", std::span(stored));
 
@@ -231,22 +255,28 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   RoundReport report{.round = round};
   report.train_loss = spread(loss).mean;
   report.evaluated = evaluated_round_ == round;
-  const auto mean = [](const std::vector<double>& values) -> std::optional<double> {
+  const int64_t held_out = facts_.options.held_out_clients;
+  const auto mean = [](std::span<const double> values) -> std::optional<double> {
     const double value = spread(values).mean;
     return std::isnan(value) ? std::nullopt : std::optional(value);
   };
   const RunSummary now = scores();
-  report.common_accuracy = mean(now.common_accuracy);
-  report.personal_accuracy = mean(now.personal_accuracy);
-  if (!now.adapted.empty()) report.adapted_accuracy = mean(now.adapted.back().accuracy);
-  std::vector<double> common_loss, personal_loss;
+  const auto& fitted = now.adapted.empty() ? now.personal_accuracy : now.adapted.back().accuracy;
+  report.common_accuracy = mean(of_training(now.common_accuracy, held_out));
+  report.personal_accuracy = mean(of_training(now.personal_accuracy, held_out));
+  if (!now.adapted.empty()) report.adapted_accuracy = mean(of_training(fitted, held_out));
+  report.held_out_accuracy = mean(of_held_out(fitted, held_out));
+  std::vector<double> common_loss, personal_loss, fitted_loss;
   for (const ClientScores& client : scores_) {
     const double count = text_ ? test_examples_[size_t(client.client)] : 1;
-    common_loss.push_back(client.test.common.loss / count);
-    personal_loss.push_back(client.test.personal.loss / count);
+    const SplitScores& test = client.test;
+    common_loss.push_back(test.common.loss / count);
+    personal_loss.push_back(test.personal.loss / count);
+    fitted_loss.push_back((test.adapted.empty() ? test.personal : test.adapted.back()).loss / count);
   }
-  report.common_loss = mean(common_loss);
-  report.personal_loss = mean(personal_loss);
+  report.common_loss = mean(of_training(common_loss, held_out));
+  report.personal_loss = mean(of_training(personal_loss, held_out));
+  report.held_out_loss = mean(of_held_out(fitted_loss, held_out));
   report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
   report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
   return report;

@@ -20,6 +20,7 @@ void add_ranks(RankScores& scores, std::span<const double> values) {
 
 RunSummary RunRecorder::scores() const {
   RunSummary summary;
+  summary.held_out_clients = facts_.options.held_out_clients;
   const auto accuracy = [&](const ClientScores& client, const Score& score) {
     return score.correct / test_examples_[size_t(client.client)];
   };
@@ -47,9 +48,10 @@ RunSummary RunRecorder::summary(double seconds) const {
   summary.evaluated_round = evaluated_round_;
   summary.seconds = seconds;
 
+  const int64_t training = facts_.options.clients - facts_.options.held_out_clients;
   const SpectraShape& shape = facts_.spectra;
   std::map<std::pair<std::string, std::string>, RankScores> ranks;  // by target and part
-  for (const ClientSpectra& client : spectra_)
+  for (const ClientSpectra& client : std::span(spectra_).first(std::min(spectra_.size(), size_t(training))))
     for (size_t site = 0; site < sites_.size(); ++site) {
       const auto add = [&](const std::string& part, const std::vector<double>& values, int64_t size) {
         if (size == 0) return;
@@ -76,6 +78,7 @@ RunSummary RunRecorder::summary(double seconds) const {
         scores.numerical_rank_1e3 = double(numerical_rank(values, 1e-3));
       }
       scores.target_rank = target_ranks_[size_t(client.client)];
+      scores.held_out = client.client >= training;
       summary.matrix.push_back(scores);
     }
   for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)

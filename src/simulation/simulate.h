@@ -17,7 +17,8 @@ struct RunRequest {
 
 struct RunOutcome {
   ExitCode code = ExitCode::done;
-  std::string stopped_by;  // "signal SIGUSR1", "--max-hours 1", where the run was cut short
+  std::string stopped_by;     // "signal SIGUSR1", "--max-hours 1", where the run was cut short
+  bool was_complete = false;  // a resumed run of which nothing was left to do: no file was changed
 };
 
 // All ranks. Reads and checks every input, then trains, evaluates and records until all rounds are done or

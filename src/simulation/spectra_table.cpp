@@ -28,7 +28,10 @@ SpectraShape spectra_shape(const Algorithm& algorithm, const ClientGroup& group)
   const Level& common = *algorithm.common_level(group).level;
   const Level& client = *algorithm.client_level(group).level;
   const bool adds = algorithm.combination() == Combination::adds;
-  return {common.sites(), common.rank(), client.rank(), adds ? common.rank() + client.rank() : client.rank()};
+  const int64_t pairs = adds ? common.rank() + client.rank() : client.rank();
+  const bool dense = !algorithm.base_delta(group.common).empty();
+  return {common.sites(), common.rank(), client.rank(),
+          dense ? std::max(pairs, full_rank(common.sites())) : pairs};
 }
 
 std::vector<double> ClientSpectra::pack() const {
@@ -57,14 +60,18 @@ ClientSpectra ClientSpectra::unpack(std::span<const double> numbers, const Spect
 
 ClientSpectra client_spectra(const Algorithm& algorithm, const ClientGroup& group) {
   const LevelRows common = algorithm.common_level(group), client = algorithm.client_level(group);
+  const SpectraShape shape = spectra_shape(algorithm, group);
+  const auto dense = algorithm.base_delta(group.common);
   const bool adds = algorithm.combination() == Combination::adds;
   ClientSpectra result{.client = group.clients[0]};
   for (size_t site = 0; site < common.level->sites().size(); ++site) {
     const LowRankPair ba = scaled_pair(common, site), dc = scaled_pair(client, site);
-    const PairSpectra spectra = pair_spectra(ba.down, ba.up, dc.down, dc.up);
+    const PairSpectra spectra =
+        pair_spectra(ba.down, ba.up, dc.down, dc.up, dense.empty() ? torch::Tensor() : dense[site]);
     append(result.common, spectra.common.contiguous());
     append(result.own, spectra.client.contiguous());
     append(result.total, (adds ? spectra.total : spectra.client).contiguous());
+    result.total.resize((site + 1) * size_t(shape.total), 0.0);
     result.overlap.push_back(spectra.overlap);
     result.norm_ratio.push_back(spectra.norm_ratio);
     result.cosine.push_back(spectra.cosine);

@@ -64,6 +64,21 @@ TEST(Spectra, AgreeWithTheDenseSvdOfRandomPairs) {
     }
 }
 
+TEST(Spectra, CountADenseUpdateInTheTotalAlone) {
+  RandomTensors random(9);
+  for (const auto& [out, in] : {std::pair<int64_t, int64_t>{24, 15}, {15, 24}}) {
+    const Tensor a = random.normal({4, in}), b = random.normal({out, 4});
+    const Tensor c = random.normal({2, in}), d = random.normal({out, 2});
+    const Tensor dense = random.normal({out, in}).to(torch::kFloat32);
+    const PairSpectra spectra = pair_spectra(a, b, c, d, dense), pairs = pair_spectra(a, b, c, d);
+    EXPECT_EQ(spectra.total.size(0), 15);
+    expect_singular_values(spectra.total, dense.to(torch::kFloat64) + b.mm(a) + d.mm(c));
+    EXPECT_TRUE(torch::equal(spectra.common, pairs.common) && torch::equal(spectra.client, pairs.client));
+    EXPECT_EQ(spectra.overlap, pairs.overlap);
+    EXPECT_EQ(spectra.cosine, pairs.cosine);
+  }
+}
+
 TEST(Spectra, OfFloatFactorsAreThoseOfTheirExactValues) {
   RandomTensors random(3);
   const Tensor a = random.normal({8, 96}).to(torch::kFloat32), b = random.normal({96, 8}).to(torch::kFloat32);

@@ -214,6 +214,45 @@ TEST(HetLora, WeighsClientsByTheNormsOfTheirUpdatesAsWorkedByHand) {
   }
 }
 
+// B_1 A_1 and B_2 A_2 are 0 while neither A nor B of the first client is, so all weigh the same: the means of
+// A and of B, to which the second client, of rank 1, sends zeros for the rest. A third one whose update is
+// not 0 outweighs them.
+TEST(HetLora, WeighsClientsAlikeWhereNoneHasAnUpdateAsWorkedByHand) {
+  Options options = small_options();
+  options.rank = options.matrix_rows = options.matrix_columns = 2;
+  options.clients = 3;
+  options.matrix_common_values = "1";
+  options.matrix_client_values = "0.5";
+  const MatrixProblem problem(options);
+  const std::string site = problem.model().sites()[0].name;
+  const auto matrix = [](std::vector<double> values) {
+    return torch::tensor(values, torch::kFloat64).view({2, 2});
+  };
+  for (const std::string weights : {"site", "all"}) {
+    const auto algorithm =
+        make_method("hetlora", options, problem,
+                    {{"min-rank", "1"}, {"client-ranks", "2,1,2"}, {"update-weights", weights}});
+    ClientGroup group = start_group(*algorithm, problem, {0, 1, 2});
+    const Tensor before = group.common[0].clone();
+    part(algorithm->common_layout(), group.common, site + "/A")
+        .copy_(torch::stack({matrix({1, 2, 0, 0}), matrix({4, -6, 0, 0}), matrix({7, 0, 0, 0})}));
+    part(algorithm->common_layout(), group.common, site + "/B")
+        .copy_(torch::stack({matrix({0, 3, 0, 5}), matrix({0, 0, 0, 0}), matrix({8, 0, 0, 9})}));
+    const auto mean = [&](int64_t clients) {
+      std::vector<ClientGroup> groups;
+      for (int64_t k = 0; k < clients; ++k)
+        groups.push_back({{k}, group.common.narrow(0, k, 1), group.own.narrow(0, k, 1)});
+      const Tensor common = aggregated(*algorithm, groups, before, 1).unsqueeze(0);
+      return std::pair{part(algorithm->common_layout(), common, site + "/A")[0].clone(),
+                       part(algorithm->common_layout(), common, site + "/B")[0].clone()};
+    };
+    EXPECT_LT(largest_difference(mean(2).first, matrix({2.5, -2, 0, 0})), 1e-15) << weights;
+    EXPECT_LT(largest_difference(mean(2).second, matrix({0, 1.5, 0, 2.5})), 1e-15) << weights;
+    EXPECT_LT(largest_difference(mean(3).first, matrix({7, 0, 0, 0})), 1e-15) << weights;
+    EXPECT_LT(largest_difference(mean(3).second, matrix({8, 0, 0, 9})), 1e-15) << weights;
+  }
+}
+
 TEST(HetLora, WeighsEachSiteByItsDenseUpdateAndTheHeadUniformly) {
   const SmallProblem problem(two_sites());
   for (const std::string weights : {"site", "all", "uniform"}) {

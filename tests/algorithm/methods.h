@@ -59,10 +59,13 @@ inline torch::Tensor dense_product(const Level& level, const torch::Tensor& rows
          part(level.layout(), rows, site.name + "/B").matmul(part(level.layout(), rows, site.name + "/A"));
 }
 
-// A group whose levels are random, as if trained; everything else starts as it does in a run.
+// A group whose levels are random, as if trained, copies of what is common included; everything else starts
+// as it does in a run.
 inline ClientGroup random_group(const Algorithm& algorithm, const Problem& problem,
                                 const std::vector<int64_t>& clients, uint64_t seed = 4) {
   ClientGroup group = start_group(algorithm, problem, clients);
+  if (has_slice(algorithm.client_layout(), "started"))
+    part(algorithm.client_layout(), group.own, "started").fill_(1);
   RandomTensors random(seed);
   for (const LevelRows& level : {algorithm.common_level(group), algorithm.client_level(group)})
     if (level.rows.size(1) > 0)

@@ -75,21 +75,16 @@ TEST(Ditto, WithoutPenaltyIsLocalOnlyBesideHomLora) {
   }
 }
 
-// Steps in two parts are the steps at once: an evaluation measures on the way. The common row is what the
-// personal one is held to, and stays.
+// The common row is what the personal one is held to, and stays.
 TEST(Ditto, AdaptsThePersonalPairAlone) {
   const SmallProblem problem(two_sites());
   const auto algorithm = make_method("ditto", sgd_options(), problem, {{"ditto-penalty", "0.7"}});
-  ClientGroup group = random_group(*algorithm, problem, {1, 4}),
-              parts = random_group(*algorithm, problem, {1, 4});
+  ClientGroup group = random_group(*algorithm, problem, {1, 4});
   const Tensor common = group.common.clone(), own = group.own.clone();
   const LocalReport report = algorithm->adapt(group, {Purpose::adaptation, 2, 0, 5});
   EXPECT_EQ(report.gradient_evaluations, 5);
-  algorithm->adapt(parts, {Purpose::adaptation, 2, 0, 2});
-  algorithm->adapt(parts, {Purpose::adaptation, 2, 2, 3});
   EXPECT_TRUE(torch::equal(group.common, common));
   EXPECT_GT(largest_difference(group.own, own), 1e-3);
-  EXPECT_TRUE(torch::equal(group.own, parts.own));
 }
 
 TEST(FedPer, IsHomLoraWithAPersonalHead) {
@@ -154,18 +149,6 @@ TEST(FedRep, MovesFirstTheHeadAndThenTheAdapters) {
     EXPECT_EQ(report.gradient_evaluations, 4 + head_steps);
     for (int64_t g = 0; g < 2; ++g) EXPECT_NEAR(report.loss[size_t(g)], losses[g].item<double>(), 1e-13);
   }
-}
-
-TEST(FedRep, TrainsTheHeadOnceWhenItAdaptsInParts) {
-  const SmallProblem problem(two_sites());
-  const auto algorithm = make_method("fedrep", sgd_options(), problem, {{"head-steps", "3"}});
-  ClientGroup group = random_group(*algorithm, problem, {2, 4}),
-              parts = random_group(*algorithm, problem, {2, 4});
-  algorithm->adapt(group, {Purpose::adaptation, 2, 0, 5});
-  EXPECT_EQ(algorithm->adapt(parts, {Purpose::adaptation, 2, 0, 2}).gradient_evaluations, 5);
-  EXPECT_EQ(algorithm->adapt(parts, {Purpose::adaptation, 2, 2, 3}).gradient_evaluations, 3);
-  EXPECT_TRUE(torch::equal(group.common, parts.common));
-  EXPECT_TRUE(torch::equal(group.own, parts.own));
 }
 
 // A slice of the common row is sent where it lies inside a block.

@@ -260,15 +260,15 @@ TEST_F(CommandLine, OptionsNeedOthersThatCanBeGiven) {
   Options options;
   const std::vector<OptionEntry> entries = list_options(options);
   for (const OptionEntry& entry : entries) {
-    const Constraint& c = entry.constraint;
-    if (c.needs.empty()) continue;
-    const auto other = std::ranges::find(entries, c.needs, &OptionEntry::name);
-    ASSERT_NE(other, entries.end()) << entry.name;
-    std::vector<std::string> choices = other->constraint.choices;
-    if (c.needs == "partition")
-      for (const PartitionName& row : partition_names()) choices.emplace_back(row.name);
-    if (c.needs == "algorithm") choices.insert(choices.end(), {"pf2lora", "prompt", "prefix"});
-    EXPECT_THAT(choices, testing::IsSupersetOf(c.needed)) << entry.name;
+    for (const Condition& c : entry.constraint.conditions) {
+      const auto other = std::ranges::find(entries, c.option, &OptionEntry::name);
+      ASSERT_NE(other, entries.end()) << entry.name;
+      std::vector<std::string> choices = other->constraint.choices;
+      if (c.option == "partition")
+        for (const PartitionName& row : partition_names()) choices.emplace_back(row.name);
+      if (c.option == "algorithm") choices.insert(choices.end(), {"pf2lora", "prompt", "prefix"});
+      EXPECT_THAT(choices, testing::IsSupersetOf(c.values)) << entry.name;
+    }
   }
 }
 

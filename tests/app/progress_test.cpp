@@ -102,6 +102,22 @@ TEST(Lines, SayWhatWasMeasured) {
   EXPECT_THAT(out.str(), Not(HasSubstr("\r")));
 }
 
+TEST(Lines, ShowHeldOutClientsApart) {
+  std::ostringstream out;
+  const auto lines = make_progress({.form = Form::lines}, out, [] { return 0.0; });
+  lines->begin(plan_of(300));
+  RoundReport report = report_of(1, true);
+  report.adapted_accuracy = 0.9;
+  report.held_out_accuracy = 0.75;
+  report.held_out_loss = 1.5;
+  lines->end_round(report);
+  EXPECT_THAT(out.str(), HasSubstr("personal 85.2%  adapted 90.0%  held out 75.0%  2.3 s a round"));
+  report.round = 300;
+  report.held_out_accuracy.reset();
+  lines->end_round(report);
+  EXPECT_THAT(out.str(), HasSubstr("adapted 90.0%  held out loss 1.5  2.3 s a round"));
+}
+
 TEST(Lines, ShowLossesWhereThereIsNoAccuracy) {
   std::ostringstream out;
   const auto lines = make_progress({.form = Form::lines}, out, [] { return 0.0; });

@@ -68,6 +68,38 @@ TEST(PrintSummary, GivesTheSpreadOverClientsBesideTheMajorityClass) {
                           HasSubstr("personal below common: 1 of 4 clients")));
 }
 
+// The last of the four clients never trained: the means above without it, and its own scores.
+TEST(PrintSummary, GivesHeldOutClientsLinesOfTheirOwn) {
+  RunSummary summary = measured_run();
+  summary.held_out_clients = 1;
+  summary.adapted = {{5, {0.7, 0.8, 0.9, 0.95}}};
+  summary.ranks = {{"query", "total", {8, 8, 7}, {8, 8, 8}, {1.5, 2.5, 2}}};
+  const std::string text = summary_of(summary);
+  const auto mean = [&](const std::string& title) { return cells(text, title)[0]; };
+  EXPECT_THAT(text, HasSubstr("accuracy over clients that train, %"));
+  EXPECT_EQ(mean("majority class"), "50.0");
+  EXPECT_EQ(mean("common"), "70.0");
+  EXPECT_EQ(mean("personal "), "76.7");
+  EXPECT_EQ(mean("adapted by 5 local steps"), "80.0");
+  EXPECT_EQ(mean("gain of personal over common"), "6.7");
+  EXPECT_EQ(mean("held out: majority class"), "70.0");
+  EXPECT_EQ(mean("held out: common"), "90.0");
+  EXPECT_EQ(mean("held out: personal"), "90.0");
+  EXPECT_EQ(mean("held out: adapted by 5 local steps"), "95.0");
+  EXPECT_THAT(text, AllOf(HasSubstr("personal below common: 1 of 3 clients"),
+                          HasSubstr("of client and total also over clients that train\n")));
+  EXPECT_THAT(summary_of(measured_run()), Not(HasSubstr("held out")));
+}
+
+TEST(PrintSummary, SaysWhereNothingWasAdapted) {
+  RunSummary summary = measured_run();
+  EXPECT_THAT(summary_of(summary),
+              HasSubstr("\n  not evaluated after local adaptation (--adaptation-steps 10 would)\n"));
+  summary.adapted = {{5, {0.9, 0.9, 0.9, 0.8}}};
+  EXPECT_THAT(summary_of(summary), Not(HasSubstr("--adaptation-steps")));
+  EXPECT_THAT(summary_of({}), Not(HasSubstr("--adaptation-steps")));
+}
+
 TEST(PrintSummary, LeavesOutWhatWasNotMeasured) {
   RunSummary summary = measured_run();
   summary.common_accuracy = {nan, nan, nan, nan};  // the local method has no common model
@@ -107,10 +139,11 @@ TEST(PrintSummary, ShowsAdaptationRanksPhasesAndFiles) {
 TEST(PrintSummary, ShowsTheMatrixProblemByClient) {
   RunSummary summary;
   summary.algorithm = "pf2lora";
-  summary.matrix = {{0, 1.5e-9, 0.25, 3, 3, 3}, {1, 2e-8, 0.3, 5, 5, 5}};
+  summary.matrix = {{0, 1.5e-9, 0.25, 3, 3, 3}, {1, 2e-8, 0.3, 5, 5, 5}, {2, 0.5, 0.5, 4, 4, 3, true}};
   const std::string text = summary_of(summary);
   EXPECT_EQ(cells(text, "0 "), (std::vector<std::string>{"1.5e-09", "0.25", "3", "3", "3"}));
   EXPECT_EQ(cells(text, "1 "), (std::vector<std::string>{"2e-08", "0.3", "5", "5", "5"}));
+  EXPECT_EQ(cells(text, "2, held out "), (std::vector<std::string>{"0.5", "0.5", "4", "4", "3"}));
 }
 
 RunPlan plan_with_idle_ranks() {
@@ -152,6 +185,18 @@ TEST(PrintPlan, NamesRanksWithoutAGroup) {
   busy.groups_by_rank = {2, 1};
   busy.work_by_rank = {};
   EXPECT_THAT(plan_text(busy), Not(HasSubstr("without a group")));
+}
+
+TEST(PrintPlan, NamesTheRoundsThatAreToCome) {
+  RunPlan plan = plan_with_idle_ranks();
+  EXPECT_THAT(plan_text(plan), HasSubstr("pf2lora on the transformer problem: rounds 1 to 12, 8 clients"));
+  plan.first_round = 12;
+  EXPECT_THAT(plan_text(plan), HasSubstr("rounds 12 to 12,"));
+  plan.first_round = 13;
+  EXPECT_THAT(plan_text(plan), HasSubstr("all 12 rounds done,"));
+  plan.rounds = 0;
+  plan.first_round = 1;
+  EXPECT_THAT(plan_text(plan), HasSubstr("no rounds,"));
 }
 
 TEST(PrintPlan, GivesSizesTrafficMemoryAndExamples) {

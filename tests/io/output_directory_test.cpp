@@ -53,6 +53,18 @@ TEST_F(OutputDirectoryTest, AnExistingOneNeedsResumeOrOverwrite) {
                                                 HasSubstr("--overwrite"), HasSubstr("--output")));
 }
 
+TEST_F(OutputDirectoryTest, HoldsACompleteRunWhereResultsStandWithoutSegments) {
+  make_run();
+  const OutputDirectory directory(path(), OutputMode::resume);
+  EXPECT_FALSE(directory.holds_complete_run());
+  fs::remove(path() + "/segments/000005.h5");
+  EXPECT_TRUE(directory.holds_complete_run());
+  fs::remove_all(path() + "/segments");
+  EXPECT_TRUE(directory.holds_complete_run());
+  fs::remove(path() + "/results.h5");
+  EXPECT_FALSE(directory.holds_complete_run());
+}
+
 TEST_F(OutputDirectoryTest, WhatARunLeftThatSavedNothingIsTakenAgain) {
   fs::create_directories(path());
   OutputDirectory(path(), OutputMode::fresh).create();
