@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -166,7 +167,8 @@ def _check_values(file) -> list[str]:
     must(np.isnan(file["train_loss"][...]) == (took_part == 0), "train_loss is not NaN just where took_part is 0")
     must(file["phase_seconds"][...] >= 0, "phase_seconds holds negative times")
     common, own, total = (file[f"{kind}_index"].shape[0] for kind in ("common", "client", "total"))
-    must(total == common + own, f"total_index has {total} values, not {common} + {own}")
+    full = np.minimum(file["site_rows"][...], file["site_columns"][...]).max(initial=0)  # with a dense update
+    must(total in (common + own, own, max(common + own, full)), f"total_index has {total} values, not {common} + {own}")
     for kind in ("common", "client", "total"):
         values = np.nan_to_num(file[f"{kind}_singular_values"][...])
         must(values >= 0, f"{kind}_singular_values holds negative values")
@@ -202,41 +204,65 @@ def _check_values(file) -> list[str]:
     return faults
 
 
+_PLACES = {"<site>": "([^/]+)", "<layer>": r"(\d+)"}
+_SLICES = [(re.compile(re.sub("<site>|<layer>", lambda found: _PLACES[found[0]], s.path)), s) for s in schema.SLICES]
+_TOGETHER = (("A", "B"), ("C", "D"), ("weight", "bias"), ("key", "value"))
+_PAIRS = frozenset("ABCD")
+
+
 def _check_adapters(file) -> list[str]:
-    faults, sizes = [], {"real": None}
-    for owner in ("common", "client"):
-        for name, group in file.get(owner, {}).items():
-            if isinstance(group, h5py.Group):
-                faults += _check_slices(owner, name, group, sizes)
+    faults, sizes, groups = [], {"real": None}, {}
+
+    def visit(path, item):
+        if isinstance(item, h5py.Group):
+            for name in item:
+                visit(f"{path}/{name}", item[name])
+            return
+        found = next(((match, piece) for form, piece in _SLICES if (match := form.fullmatch(path))), None)
+        if found is None:
+            faults.append(f"{path} is no slice of format version {schema.FORMAT_VERSION}")
+            return
+        match, piece = found
+        group, _, leaf = path.rpartition("/")
+        groups.setdefault(group, set()).add(leaf)
+        faults.extend(_check_slice(path, item, piece, match.group(1) if "<site>" in piece.path else "", sizes))
+
+    for name in sorted(file, reverse=True):  # what is common first: it says what the clients' own must fit
+        visit(name, file[name])
+    for group, leaves in groups.items():
+        for present, absent in (*_TOGETHER, *((b, a) for a, b in _TOGETHER)):
+            if present in leaves and absent not in leaves:
+                faults.append(f"{group} has {present} and lacks {absent}")
+        if leaves & _PAIRS:
+            faults += _check_pair(group, file[group])
     return faults
 
 
-def _check_slices(owner: str, name: str, group, sizes: dict) -> list[str]:
-    """Shapes of one pair or head; `sizes` collects the lengths that slices of a site, or all, have in common."""
-    place = name if name == "head" else "<site>"
-    known = {s.path.rsplit("/", 1)[1]: s for s in schema.SLICES if s.path.startswith(f"{owner}/{place}/")}
-    here = {leaf: known[leaf] for leaf in group if leaf in known}
-    faults = []
-    for first, second in (("A", "B"), ("C", "D"), ("weight", "bias")):
-        if (first in here) != (second in here):
-            present, absent = (first, second) if first in here else (second, first)
-            faults.append(f"{owner}/{name} has {present} and lacks {absent}")
-    for leaf, piece in here.items():
-        path, found = f"{owner}/{name}/{leaf}", dtype_name(group[leaf].dtype)
+def _check_slice(path: str, dataset, piece, site: str, sizes: dict) -> list[str]:
+    """dtype and shape of one slice; `sizes` collects the lengths that slices of a site, or all, have in common."""
+    faults, found = [], dtype_name(dataset.dtype)
+    if piece.dtype != "real":
+        faults += [f"{path} is {found}, not {piece.dtype}"] if found != piece.dtype else []
+    else:
         sizes["real"] = sizes["real"] or found
         if found not in ("float32", "float64") or found != sizes["real"]:
             faults.append(f"{path} is {found}, not the same float32 or float64 as all")
-        if group[leaf].ndim != len(piece.shape):
-            faults.append(f"{path} has {group[leaf].ndim} axes, not ({', '.join(piece.shape)})")
-            continue
-        for axis, length in zip(piece.shape, group[leaf].shape):
-            key = axis if axis in ("client", "class", "hidden") else (name, owner if axis == "r" else "", axis)
-            if sizes.setdefault(key, length) != length:
-                faults.append(f"{path} has {length} for {axis}, another slice has {sizes[key]}")
-    if here and place == "<site>":
-        if "scale" not in group.attrs or _attribute_dtype(group, "scale") != "float64":
-            faults.append(f"{owner}/{name} has no float64 attribute scale")
-        combines = text(group.attrs.get("combines", ""))
-        if combines not in schema.COMBINES:
-            faults.append(f"{owner}/{name} has combines '{combines}', not {', '.join(schema.COMBINES)}")
+    if dataset.ndim != len(piece.shape):
+        return faults + [f"{path} has {dataset.ndim} axes, not ({', '.join(piece.shape)})"]
+    owner = path.partition("/")[0]
+    for axis, length in zip(piece.shape, dataset.shape):
+        key = (site, owner if axis == "r" else "", axis) if site and axis != "client" else axis
+        if sizes.setdefault(key, length) != length:
+            faults.append(f"{path} has {length} for {axis}, another slice has {sizes[key]}")
+    return faults
+
+
+def _check_pair(path: str, group) -> list[str]:
+    """The attributes of a pair's group."""
+    faults = []
+    if "scale" not in group.attrs or _attribute_dtype(group, "scale") != "float64":
+        faults.append(f"{path} has no float64 attribute scale")
+    combines = text(group.attrs.get("combines", ""))
+    if combines not in schema.COMBINES:
+        faults.append(f"{path} has combines '{combines}', not {', '.join(schema.COMBINES)}")
     return faults

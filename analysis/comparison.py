@@ -17,7 +17,8 @@ from .runs import EXECUTION, WORDS, Run, show
 # Options that say what is learned from which data: runs that differ in one of them are of different settings.
 SETTING_OPTIONS = frozenset(
     "problem model data pooling precision backend clients clients-per-round held-out-clients partition "
-    "dirichlet-alpha label-sort examples-per-client test-examples-per-client validation-share min-examples".split()
+    "dirichlet-alpha label-sort shards-per-client quantity-alpha label-conflict examples-per-client "
+    "test-examples-per-client validation-share test-share min-examples".split()
 )
 # Methods whose weights are made to be adapted: what a client deploys is the adapted model, not the personal one.
 ADAPTED_METHODS = frozenset(("per-fedavg",))
@@ -36,12 +37,13 @@ class Scores:
     accuracy: dict[str, np.ndarray]  # of KINDS and majority, those that were evaluated
     curves: dict[str, tuple[np.ndarray, np.ndarray]]  # (round numbers, means over clients) by kind, or error
     costs: dict[str, float]  # of a client in a round, and parameters
-    partition: str  # equal where clients hold the same examples
+    partition: str  # equal where clients hold the same examples, with the same labels
     version: str
     unseen: float = math.nan  # accuracy of held-out clients after adaptation
     validation: float = math.nan
     error: np.ndarray | None = None  # matrix problem: relative error
     loss: np.ndarray | None = None  # matrix problem: of the personal model
+    permuted: np.ndarray | None = None  # who reads labels permuted; None where all read them in the same way
 
     @property
     def seed(self):
@@ -54,6 +56,12 @@ class Scores:
     def mean(self, kind: str) -> float:
         """Macro mean accuracy; NaN where it was not evaluated."""
         return statistics.macro_mean(self.accuracy[kind]) if kind in self.accuracy else math.nan
+
+    def mean_of_readers(self, permuted: bool) -> float:
+        """As headline, of the clients that read their labels permuted, or of the others; NaN where all are alike."""
+        if self.permuted is None or self.deployed not in self.accuracy:
+            return math.nan
+        return 100 * statistics.macro_mean(self.accuracy[self.deployed][self.permuted == permuted])
 
     @property
     def deployed(self) -> str:
@@ -229,7 +237,8 @@ def scored(directory: Path, folder: Path, entry: dict | None = None) -> Scores:
         version=" ".join(str(data.attrs.get(name, ""))[:12] for name in ("program_version", "git_commit")).strip(),
         unseen=statistics.macro_mean(adapted[held_out]) if adapted is not None and not held_out.all() else math.nan,
         validation=validation_accuracy(run),
-        error=_trained(run, "relative_error"), loss=_trained(run, "personal_loss") if run.is_matrix else None)
+        error=_trained(run, "relative_error"), loss=_trained(run, "personal_loss") if run.is_matrix else None,
+        permuted=run.permuted[run.trained] if run.readings() else None)
 
 
 def _client_means(values: np.ndarray) -> np.ndarray:
@@ -248,6 +257,8 @@ def _partition(run: Run) -> str:
         digest.update(str(run.data.attrs.get("data_sha256", "")).encode())
         for name in names:
             digest.update(run.data[name].values.tobytes())
+        if "label_map" in run.data:
+            digest.update(run.data["label_map"].values.tobytes())
     else:
         keys = ("clients", "seed", *(name for name in run.options if name.startswith("matrix-")))
         digest.update(repr([(name, show(run.options.get(name, ""))) for name in keys]).encode())

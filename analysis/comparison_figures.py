@@ -11,10 +11,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 from . import statistics
 from .comparison import Cell, Comparison
 from .comparison_tables import Ablation, judged
-from .runs import show
+from .runs import AS_THEY_ARE, PERMUTED, show
 from .style import GREY, LINES, WIDTH, Plot, canvas, configuration_styles, legend_below, styled
 
 _ACROSS = 3  # panels in a row
+_READERS = {AS_THEY_ARE: "^", PERMUTED: "v"}
 _CUT = "which runs off the axis where seeds are few"
 _LOG_SPAN = 20  # largest over smallest value of an option from which on its axis is logarithmic
 
@@ -78,6 +79,12 @@ def by_method(comparison: Comparison) -> Plot:
                 handles["after local steps"] = axes.plot(
                     _adapted(cell), y, linestyle="none", marker="D", markersize=4.5, markerfacecolor="white",
                     markeredgecolor="black", zorder=2)[0]
+            for (name, marker), permuted in zip(_READERS.items(), (False, True)):
+                part = statistics.macro_mean(cell.over_seeds(lambda run: run.mean_of_readers(permuted)))
+                points.append(part)
+                if not math.isnan(part):
+                    axes.plot(part, y - 0.26, linestyle="none", marker=marker, markersize=4, color=colour)
+                    handles[name] = Line2D([], [], color="black", linestyle="none", marker=marker, markersize=4)
             if n > 1:
                 axes.plot([mean - half, mean + half], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
             axes.plot(seeds, np.full(len(seeds), y + 0.26), linestyle="none", marker="o", markersize=3, color=colour,

@@ -9,8 +9,9 @@ import numpy as np
 
 from . import statistics
 from .comparison import Cell, Comparison, Scores, differences, pairs_up
-from .runs import EXECUTION, show
-from .tables import DASH, SOLVED, Table, data_size, number, plus_minus, small
+from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show
+from .table import DASH, Table, data_size, number, plus_minus, small
+from .tables import SOLVED, adapted_note, permuted_note
 
 _COSTS = (("gradient_evaluations", "gradient evaluations", "{:,.1f}".format), ("bytes_up", "sent", data_size),
           ("bytes_down", "received", data_size), ("parameters_trained", "parameters trained", "{:,.0f}".format),
@@ -108,13 +109,17 @@ def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
 
     mean, cells = statistics.macro_mean, comparison.of(setting)
     means = _filled(titled("Accuracy in percent", setting), cells, [
-        ("personal", of_clients(mean, "personal")), ("common", of_clients(mean, "common")),
+        ("personal", of_clients(mean, "personal")),
+        (AS_THEY_ARE, lambda run: run.mean_of_readers(False)), (PERMUTED, lambda run: run.mean_of_readers(True)),
+        ("common", of_clients(mean, "common")),
         ("adapted", of_clients(mean, "adapted")), ("majority", of_clients(mean, "majority")),
         ("gain over local", against_local(mean)), ("unseen", lambda run: 100 * run.unseen)])
     means.note = (
         "Means over clients, then mean ± standard deviation over seeds. Personal: what a client would deploy; common: "
-        "the common part alone; adapted: after the most local steps recorded, on a copy; majority: always answering "
-        "the client's most frequent training class.")
+        "the common part alone; majority: always answering the client's most frequent training class. "
+        + adapted_note(["adapted" in run.accuracy for cell in cells for run in cell.runs]))
+    if PERMUTED in means.columns:
+        means.note += f" {permuted_note()}"
     if "gain over local" in means.columns:
         means.note += " Gain: personal accuracy minus that of local-only training on the same examples."
     if "unseen" in means.columns:

@@ -7,11 +7,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .runs import Configuration, Run, same_partition
+from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
 from .style import (GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below, styled)
 
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
+_READING_LINE = {AS_THEY_ARE: LINES[1], PERMUTED: LINES[2]}
+_KIND_TITLE = {"personal": "personal", "common": "common part alone", "adapted": "after local steps"}
 
 
 def overview(groups: list[Configuration]) -> list[Plot]:
@@ -19,14 +21,19 @@ def overview(groups: list[Configuration]) -> list[Plot]:
     if groups[0].first.is_matrix:
         plots = [error_by_round(groups)]
     else:
-        plots = [accuracy_by_round(groups), accuracy_by_client(groups)]
+        plots = [accuracy_by_round(groups), accuracy_by_reading(groups), accuracy_by_client(groups)]
     return [plot for plot in (*plots, time_by_phase(groups)) if plot]
 
 
-def _curves(group: Configuration, name: str):
-    """Rounds that all seeds share, [seed, round] means over clients, [round, clients of all seeds]; None without."""
-    found = [(run.data["evaluation"].values, run.by_round(name)) for run in group.runs]
-    found = [(rounds, values) for rounds, values in found if values is not None]
+def _curves(group: Configuration, name: str, reading: str | None = None):
+    """Rounds that all seeds share, [seed, round] means over clients, [round, clients of all seeds]; None without.
+
+    `reading` takes the clients that read their labels so.
+    """
+    found = [(run.data["evaluation"].values, run.by_round(name), run.readings().get(reading) if reading else run.trained,
+              run.trained) for run in group.runs]
+    found = [(rounds, values[:, chosen[trained]]) for rounds, values, chosen, trained in found
+             if values is not None and chosen is not None]
     if not found:
         return None
     shared = sorted(set.intersection(*(set(rounds.tolist()) for rounds, _ in found)))
@@ -72,14 +79,42 @@ def accuracy_by_round(groups: list[Configuration]) -> Plot | None:
     if len(groups) == 1:
         return _accuracy_of_one(groups[0], measured[0])
     kinds = [kind for kind in ("personal", "common", "adapted") if any(kind in m for m in measured)]
+    figure = _panels_by_round(groups, [(_KIND_TITLE[kind], [curves.get(kind) for curves in measured]) for kind in kinds],
+                              majority=True)
+    return Plot("accuracy_by_round",
+                "Accuracy by round, mean over clients. Personal is what a client would deploy: the common part where the "
+                "method has no personal one." + _seed_bands(groups), figure)
+
+
+@styled
+def accuracy_by_reading(groups: list[Configuration]) -> Plot | None:
+    """Personal accuracy over evaluations of the clients that read their labels permuted, and of the others.
+
+    Of several configurations; the figure of a single one shows both.
+    """
+    curves = {name: [_curves(group, "personal_accuracy", name) for group in groups] for name in _READING_LINE}
+    if len(groups) == 1 or not any(found for panel in curves.values() for found in panel):
+        return None
+    return Plot("accuracy_by_reading",
+                "Personal accuracy by round, mean over the clients that read their labels as they are, and over those "
+                "that read them through a permutation of the classes." + _seed_bands(groups),
+                _panels_by_round(groups, list(curves.items())))
+
+
+def _seed_bands(groups: list[Configuration]) -> str:
+    return " Bands: standard deviation over seeds." if any(len(g.runs) > 1 for g in groups) else ""
+
+
+def _panels_by_round(groups: list[Configuration], shown: list[tuple[str, list]], majority: bool = False):
+    """A panel for each (title, curves of each configuration or None)."""
     figure = canvas(3.3 + 0.12 * len(groups), width=WIDTH)
-    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     styles, handles = configuration_styles([g.first.algorithm for g in groups]), {}
-    for axes, kind in zip(panels, kinds):
-        axes.set_title({"personal": "personal", "common": "common part alone", "adapted": "after local steps"}[kind])
-        for group, curves, (colour, line) in zip(groups, measured, styles):
-            if kind in curves:
-                rounds, means, _ = curves[kind]
+    for axes, (title, found) in zip(panels, shown):
+        axes.set_title(title)
+        for group, curves, (colour, line) in zip(groups, found, styles):
+            if curves:
+                rounds, means, _ = curves
                 middle = 100 * means.mean(axis=0)
                 axes.plot(rounds, middle, color=colour, linestyle=line, **_marker(rounds))
                 if len(means) > 1:
@@ -87,7 +122,7 @@ def accuracy_by_round(groups: list[Configuration]) -> Plot | None:
                     axes.fill_between(rounds, middle - half, middle + half, color=colour, alpha=0.13, linewidth=0)
             handles[group.label] = Line2D([], [], color=colour, linestyle=line)
         _round_axis(axes)
-    levels = dict.fromkeys(round(level, 1) for g in groups if (level := _majority(g)) is not None)
+    levels = dict.fromkeys(round(level, 1) for g in groups if majority and (level := _majority(g)) is not None)
     if len(levels) <= 3:
         for level in levels:
             for axes in panels:
@@ -96,32 +131,36 @@ def accuracy_by_round(groups: list[Configuration]) -> Plot | None:
     panels[0].set_ylabel("accuracy (mean over clients)")
     panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
     legend_below(figure, handles)
-    seeds = " Bands: standard deviation over seeds." if any(len(g.runs) > 1 for g in groups) else ""
-    return Plot("accuracy_by_round",
-                "Accuracy by round, mean over clients. Personal is what a client would deploy: the common part where the "
-                "method has no personal one." + seeds, figure)
+    return figure
 
 
 def _accuracy_of_one(group: Configuration, curves: dict) -> Plot:
     figure = canvas(3.4, width=5.2)
-    axes, handles = figure.subplots(), {}
+    axes, handles, readers = figure.subplots(), {}, {}
     for kind, (rounds, means, clients) in curves.items():
         label = "personal = common" if kind == "personal" and "common" not in curves and _has_common(group) else kind
         if kind == "adapted":
             label = f"adapted, {group.first.adaptation_steps[-1]} local steps"
-        low, high = np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
-        axes.fill_between(rounds, 100 * low, 100 * high, color=MEASURE[kind], alpha=0.14, linewidth=0)
         (handles[label],) = axes.plot(rounds, 100 * means.mean(axis=0), color=MEASURE[kind], **_marker(rounds))
+        for name, dashes in _READING_LINE.items():
+            if (part := _curves(group, f"{kind}_accuracy", name)) is not None:
+                axes.plot(part[0], 100 * part[1].mean(axis=0), color=MEASURE[kind], linestyle=dashes, linewidth=1.1)
+                readers[name] = Line2D([], [], color="black", linestyle=dashes, linewidth=1.1)
+        if not readers:
+            low, high = np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
+            axes.fill_between(rounds, 100 * low, 100 * high, color=MEASURE[kind], alpha=0.14, linewidth=0)
     if (level := _majority(group)) is not None:
-        handles["majority class"] = axes.axhline(level, color=GREY, linestyle=LINES[1], linewidth=1.1)
+        line = LINES[3] if readers else LINES[1]
+        handles["majority class"] = axes.axhline(level, color=GREY, linestyle=line, linewidth=1.1)
     axes.set_ylabel("accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
     _round_axis(axes)
-    legend_below(figure, handles)
+    legend_below(figure, handles | readers)
     seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-    return Plot("accuracy_by_round",
-                f"Accuracy by round: mean over clients{seeds} (line) and 10th to 90th percentile over clients (band).",
-                figure)
+    others = (" (thick), over those that read their labels as they are, and over those that read them through a "
+              "permutation of the classes (thin)" if readers else
+              " (line) and 10th to 90th percentile over clients (band)")
+    return Plot("accuracy_by_round", f"Accuracy by round: mean over clients{seeds}{others}.", figure)
 
 
 def _has_common(group: Configuration) -> bool:
@@ -140,7 +179,7 @@ def accuracy_by_client(groups: list[Configuration]) -> Plot | None:
 def _bars(run: Run) -> Plot:
     chosen = np.flatnonzero(run.trained)
     personal = 100 * run.clients("personal_accuracy")[chosen]
-    order = np.argsort(-personal, kind="stable")
+    order = np.lexsort((-personal, run.permuted[chosen]))  # those with permuted labels last
     series = {"personal": personal[order]}
     for kind in ("common", "adapted", "majority"):
         if (values := run.clients(f"{kind}_accuracy")) is not None:
@@ -150,7 +189,7 @@ def _bars(run: Run) -> Plot:
     names, n = [str(c) for c in chosen[order]], len(chosen)
     aggregate = n > FEW_CLIENTS
     if aggregate:
-        parts = np.array_split(np.arange(n), FEW_CLIENTS)
+        parts = _parts(run.permuted[chosen][order])
         series = {kind: np.array([np.nanmean(v[p]) for p in parts]) for kind, v in series.items()}
     x = np.arange(len(series["personal"]))
     figure = canvas(3.2, width=max(4.2, min(WIDTH, 2.2 + 0.4 * len(x))))
@@ -181,9 +220,31 @@ def _bars(run: Run) -> Plot:
         axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
         axes.set_xlabel("client")
     axes.set_xlim(-0.7, len(x) - 0.3)
+    if run.readings():
+        first = int((~run.permuted[chosen]).sum())
+        _shade_permuted(axes, sum(part[0] < first for part in parts) if aggregate else first, len(x))
     legend_below(figure, handles)
     return Plot("accuracy_by_client", "Accuracy of each client on its own test examples at the last evaluation, sorted "
-                "by personal accuracy. Black marks: always answering the client's most frequent training class.", figure)
+                "by personal accuracy. Black marks: always answering the client's most frequent training class."
+                + (_SHADED if run.readings() else ""), figure)
+
+
+_SHADED = " Shaded: clients that read their labels through a permutation of the classes."
+
+
+def _parts(permuted: np.ndarray) -> list[np.ndarray]:
+    """About FEW_CLIENTS equal parts of clients in order, none of which holds both kinds of readers."""
+    cut = int((~permuted).sum())
+    pieces = [piece for piece in (np.arange(cut), np.arange(cut, len(permuted))) if len(piece)]
+    return [part for piece in pieces
+            for part in np.array_split(piece, max(1, round(FEW_CLIENTS * len(piece) / len(permuted))))]
+
+
+def _shade_permuted(axes, first: int, places: int) -> None:
+    """Shades the places of the clients that read permuted labels, which are the last ones."""
+    axes.axvspan(first - 0.5, places - 0.3, color="#F1ECE2", linewidth=0, zorder=0)
+    middle = (first - 0.5 + places - 0.3) / 2
+    axes.text(middle, 1.01, PERMUTED, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
 
 
 def _client_points(groups: list[Configuration]) -> Plot:
@@ -196,7 +257,7 @@ def _client_points(groups: list[Configuration]) -> Plot:
     values = [100 * g.first.clients("personal_accuracy")[g.first.trained] for g in groups]
     if paired:
         chosen = np.flatnonzero(first.trained)
-        order = np.argsort(-values[0], kind="stable")
+        order = np.lexsort((-values[0], first.permuted[chosen]))  # those with permuted labels last
         x, markers = np.arange(len(order)), "osD^vP*X"
         majority = first.clients("majority_accuracy")
         if majority is not None:
@@ -211,6 +272,9 @@ def _client_points(groups: list[Configuration]) -> Plot:
         axes.set_xlim(-0.7, len(x) - 0.3)
         axes.set_xlabel("client")
         caption = "Clients in the order of the first configuration."
+        if first.readings():
+            _shade_permuted(axes, int((~first.permuted[chosen]).sum()), len(x))
+            caption += _SHADED
     else:
         for group, v, (colour, line) in zip(groups, values, styles):
             v = np.sort(v[~np.isnan(v)])[::-1]

@@ -205,10 +205,11 @@ class Pair:
 
 @dataclass
 class Adapters:
-    """adapters.h5: pairs by site name, and every other slice by its path (such as common/head/weight)."""
+    """adapters.h5: pairs and dense updates by site name, and every other slice by its path (common/head/weight)."""
 
     common: dict[str, Pair] = field(default_factory=dict)
     client: dict[str, Pair] = field(default_factory=dict)
+    dense: dict[str, np.ndarray] = field(default_factory=dict)
     slices: dict[str, np.ndarray] = field(default_factory=dict)
     attrs: dict = field(default_factory=dict)
 
@@ -219,11 +220,9 @@ class Adapters:
             raise KeyError(site)
         if "gated" in [pair.combines for pair in (own, common) if pair]:
             raise ValueError(f"the pairs of {site} are mixed by a gate: their sum has no meaning")
-        if own is None:
-            return common.update()
-        if common is None or own.combines == "replaces":
-            return own.update(client)
-        return common.update() + own.update(client)
+        parts = [common.update()] if common and (own is None or own.combines != "replaces") else []
+        parts += [own.update(client)] if own else []
+        return sum(parts + [self.dense[site]] if site in self.dense else parts)
 
 
 def load_adapters(path) -> Adapters:
@@ -246,6 +245,8 @@ def load_adapters(path) -> Adapters:
                     combines = text(group.attrs.get("combines", "adds"))
                     scale = float(np.ravel(group.attrs["scale"])[0])
                     pairs[name] = Pair(leaves.pop(down)[...], leaves.pop(up)[...], scale, combines)
+                if "base_delta" in leaves:
+                    adapters.dense[name] = leaves.pop("base_delta")[...]
                 _collect(leaves, f"{owner}/{name}", adapters.slices)
     return adapters
 

@@ -110,6 +110,6 @@ def embed(plots: list, directory: Path, prefix: str = "") -> list[dict]:
 
 
 def write_tables(tables: list, directory: Path) -> None:
-    """Writes tables (tables.Table) as directory/tables.md and tables.tex."""
+    """Writes tables (table.Table) as directory/tables.md and tables.tex."""
     (directory / "tables.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
     (directory / "tables.tex").write_text("\n".join(table.latex() for table in tables), encoding="utf-8")

@@ -9,7 +9,8 @@ import numpy as np
 from . import rank_study, ranks
 from .rank_study import CLEAN_ERROR, ENTROPY, EXAMPLES, MEASURES, OVERLAP, RATIO, TARGET, TERMS, Study, Subject
 from .rank_study_text import COUNTS, told
-from .tables import CLIENTS_SHOWN, DASH, Table, number, small
+from .table import DASH, Table, number, small
+from .tables import CLIENTS_SHOWN
 
 _ROUNDS_SHOWN = 6
 _SITES_SHOWN = 12  # up to here a column each beside the clients

@@ -11,7 +11,7 @@ import numpy as np
 from . import ranks
 from .rank_study import ENTROPY, GIVEN, LEVEL, MEASURES, OVERLAP, RATIO, Study, Subject
 from .statistics import Correlation
-from .tables import number, small
+from .table import number, small
 
 # The measures of the known-rank problem that count singular values, so that they can be right or wrong.
 _TERM = {"total": "total", "own": "own term"}

@@ -10,6 +10,7 @@ from . import comparison_page, federation, figures, page, rank_study_page, spect
 from .comparison import is_folder
 from .loader import FormatError
 from .runs import Configuration, Run, differing, group, read, show
+from .table import DASH, Table
 
 BAD_USE, BAD_INPUT = 2, 3
 _PROVENANCE = (
@@ -68,14 +69,14 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     return target
 
 
-def _compare(groups: list[Configuration]) -> list[tables.Table]:
+def _compare(groups: list[Configuration]) -> list[Table]:
     runs = [run for g in groups for run in g.runs]
     found = [tables.comparison(groups), tables.paired_differences(groups)]
     names = differing(runs)
     if names:
-        table = tables.Table("Options that differ", ["configuration", *names])
+        table = Table("Options that differ", ["configuration", *names])
         for g in groups:
-            values = [show(g.first.options[n]) if n in g.first.options else tables.DASH for n in names]
+            values = [show(g.first.options[n]) if n in g.first.options else DASH for n in names]
             table.rows.append([g.label, *values])
         found.append(table)
     return [t for t in found if t]

@@ -18,6 +18,7 @@ EXECUTION = frozenset(
     "print-config list version help".split()
 )
 MEASURES = ("personal", "common", "adapted")
+AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
 WORDS = ("algorithm", "hypergradient", "partition", "head", "optimizer", "schedule", "backend", "precision", "pooling")
 
 
@@ -80,6 +81,19 @@ class Run:
         """Clients that are not held out; all of them where every one is."""
         held_out = self.data["held_out"].values
         return ~held_out if not held_out.all() else np.ones_like(held_out)
+
+    @property
+    def permuted(self) -> np.ndarray:
+        """Clients that read their labels through a permutation of the classes, [client]."""
+        if "label_map" not in self.data:
+            return np.zeros(self.data.sizes["client"], dtype=bool)
+        maps = self.data["label_map"].transpose("client", "class").values
+        return (maps != np.arange(maps.shape[1])).any(axis=1)
+
+    def readings(self) -> dict[str, np.ndarray]:
+        """Clients that train, by how they read their labels; empty where all read them in the same way."""
+        groups = {AS_THEY_ARE: self.trained & ~self.permuted, PERMUTED: self.trained & self.permuted}
+        return groups if all(chosen.any() for chosen in groups.values()) else {}
 
     def clients(self, name: str, evaluation: int = -1, step: int = -1) -> np.ndarray | None:
         """A variable [.., client] at an evaluation (and adaptation step), [client]; None where it has no value."""

@@ -46,7 +46,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Slice:
-    """A dataset of adapters.h5; `<site>` in the path stands for a site's name."""
+    """A dataset of adapters.h5; `<site>` in the path stands for a site's name, `<layer>` for a layer's number."""
 
     path: str
     shape: tuple[str, ...]
@@ -179,6 +179,13 @@ SLICES = (
     Slice("client/<site>/D", ("client", "out", "r~")),
     Slice("client/<site>/A", ("client", "r", "in")),
     Slice("client/<site>/B", ("client", "out", "r")),
+    Slice("common/<site>/base_delta", ("out", "in"), "float64"),
+    Slice("common/prompt", ("p", "width")),
+    Slice("client/prompt", ("client", "p~", "width")),
+    Slice("common/prefix/<layer>/key", ("p", "width")),
+    Slice("common/prefix/<layer>/value", ("p", "width")),
+    Slice("client/prefix/<layer>/key", ("client", "p~", "width")),
+    Slice("client/prefix/<layer>/value", ("client", "p~", "width")),
     Slice("common/head/weight", ("class", "hidden")),
     Slice("common/head/bias", ("class",)),
     Slice("client/head/weight", ("client", "class", "hidden")),

@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#B8A800", "#6B6B6B"
@@ -53,6 +54,7 @@ class Plot:
     def save(self, directory: Path) -> list[Path]:
         """Writes directory/name.png and .pdf, the same bytes for the same data; returns the paths."""
         paths = [directory / f"{self.name}{suffix}" for suffix in (".png", ".pdf")]
+        self._settle()
         with matplotlib.rc_context(_RC):
             self.figure.savefig(paths[0], metadata={"Software": None})
             self.figure.savefig(paths[1], metadata={"CreationDate": None})
@@ -60,6 +62,7 @@ class Plot:
 
     def data_uri(self) -> str:
         """The figure as a data URI: SVG, or PNG where the SVG would be heavy."""
+        self._settle()
         with matplotlib.rc_context(_RC):
             buffer = io.BytesIO()
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -69,6 +72,13 @@ class Plot:
                 self.figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
                 kind, content = "png", buffer.getvalue()
         return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+    def _settle(self) -> None:
+        """Makes room for all parts once; otherwise every form of the figure would be laid out, and drawn, twice."""
+        if isinstance(self.figure.get_layout_engine(), ConstrainedLayoutEngine):
+            with matplotlib.rc_context(_RC):
+                self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")
 
 
 def styled(function):

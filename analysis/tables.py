@@ -1,106 +1,17 @@
-"""Tables of one run and of several, as Markdown, LaTeX (booktabs) and HTML. Accuracies are in percent."""
+"""Tables of one run and of several. Accuracies are in percent."""
 
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import classification, ranks, statistics
-from .runs import Configuration, Run, same_partition
+from .runs import PERMUTED, Configuration, Run, same_partition
+from .table import DASH, Table, data_size, number, plus_minus, small
 
-DASH = "–"
 SOLVED = 1e-6
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", DASH: "--", "−": "$-$", "×": r"$\times$",
-    "<": "$<$", ">": "$>$", "|": "$|$",
-}
-_EXPONENT = re.compile(r"(?<![\w.])([-−]?)(\d+(?:\.\d+)?)e([-+−]?)0*(\d+)(?!\w|\.\d)")
 CLIENTS_SHOWN = 40
-
-
-@dataclass
-class Table:
-    """Rows of texts under columns; the first column is left-aligned, the others right."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    note: str = ""
-
-    def markdown(self) -> str:
-        def line(cells):
-            return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-        rule = "| --- |" + " ---: |" * (len(self.columns) - 1)
-        body = [line(self.columns), rule, *(line(row) for row in self.rows)]
-        return "\n".join([f"**{self.title}**", "", *body, *(["", self.note] if self.note else [])]) + "\n"
-
-    def latex(self) -> str:
-        def line(cells):
-            return "    " + " & ".join(latex_text(cell) for cell in cells) + r" \\"
-
-        caption = latex_text(self.title + (". " + self.note if self.note else ""))
-        return "\n".join([
-            r"\begin{table}", r"  \centering", rf"  \caption{{{caption}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"    \toprule", line(self.columns),
-            r"    \midrule", *(line(row) for row in self.rows), r"    \bottomrule", r"  \end{tabular}",
-            r"\end{table}",
-        ]) + "\n"
-
-
-def latex_text(text) -> str:
-    """Text with LaTeX's special characters made harmless, and powers of ten (1.2e-05) typeset."""
-    text, pieces, end = str(text), [], 0
-    for found in _EXPONENT.finditer(text):
-        pieces += [_harmless(text[end : found.start()]), _power(*found.groups())]
-        end = found.end()
-    return "".join([*pieces, _harmless(text[end:])])
-
-
-def _harmless(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _power(sign: str, mantissa: str, exponent_sign: str, exponent: str) -> str:
-    factor = "" if mantissa == "1" else mantissa + r"\times"
-    return f"${'-' if sign else ''}{factor}10^{{{'-' if exponent_sign in ('-', '−') else ''}{exponent}}}$"
-
-
-def number(value: float, digits: int = 1, sign: bool = False) -> str:
-    """Fixed digits, a dash for what does not exist, a true minus sign."""
-    if value is None or math.isnan(value):
-        return DASH
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return (text if float(text) else f"{0:.{digits}f}").replace("-", "−")
-
-
-def small(value: float) -> str:
-    """Three significant digits, for errors and times."""
-    if value is None or math.isnan(value):
-        return DASH
-    return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{value:.3g}").replace("e+", "e").replace("-", "−")
-
-
-def data_size(value: float) -> str:
-    """Bytes in the largest binary unit that keeps the number above 1."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.4g} {unit}"
-        value /= 1024
-
-
-def plus_minus(values, digits: int = 1, scale: float = 1, form=None) -> str:
-    """Mean over seeds, with ± the standard deviation (divisor n - 1) where there are several."""
-    values = np.array([math.nan if v is None else v for v in values], dtype=float) * scale
-    values = values[~np.isnan(values)]
-    form = form or (lambda v: number(v, digits))
-    if values.size == 0:
-        return DASH
-    return form(values.mean()) + (f" ± {form(values.std(ddof=1))}" if values.size > 1 else "")
 
 
 def last_round(run: Run) -> str:
@@ -133,7 +44,8 @@ def _text_summary(run: Run) -> Table:
                "loss, nats"]
     table = Table(f"Accuracy after round {last_round(run)}: {run.name}", columns)
     examples = run.data["test_examples"].values.astype(float) if "test_examples" in run.data else None
-    groups = [("", run.trained)]
+    readings = run.readings()
+    groups = [("", run.trained), *((f", {name}", chosen) for name, chosen in readings.items())]
     if run.data["held_out"].values.any() and run.trained.sum() < run.data.sizes["client"]:
         groups.append((", held-out clients", ~run.trained))
     for suffix, chosen in groups:
@@ -152,7 +64,23 @@ def _text_summary(run: Run) -> Table:
     table.note = (f"{n} client{'s' if n != 1 else ''}; worst and best 10%: mean of {k}. The weighted mean and the "
                   "loss weigh clients by test examples. Majority class: always answering the client's most frequent "
                   "training class.")
+    if readings:
+        table.note += (f" {permuted_note()} They are {int(readings[PERMUTED].sum())} of the {n}.")
     return table
+
+
+def permuted_note() -> str:
+    return ("Labels permuted: of the clients that read their labels through a permutation of the classes "
+            "(--label-conflict).")
+
+
+def adapted_note(recorded: list[bool]) -> str:
+    """What a table of several runs says of adapted accuracies, some of which may not have been recorded."""
+    if not any(recorded):
+        return ("No column adapted: no run recorded local steps on a copy (--adaptation-steps; what auto records is for "
+                "methods without a personal part, or with held-out clients).")
+    return ("Adapted: after the most local steps recorded, on a copy"
+            + ("." if all(recorded) else "; a dash where --adaptation-steps recorded none."))
 
 
 def _matrix_summary(run: Run) -> Table:
@@ -207,9 +135,12 @@ def client_summary(run: Run) -> Table:
         clients, what = _extreme_clients(run)
         notes.append(f"{what}, of {run.data.sizes['client']} clients; results.h5 holds all")
     held_out = run.data["held_out"].values
+    permuted = run.permuted if not run.is_matrix else np.zeros_like(held_out)
     for k in clients:
-        name = f"{k}, held out" if held_out[k] else str(k)
+        name = ", ".join([str(k), *(["held out"] if held_out[k] else []), *(["permuted"] if permuted[k] else [])])
         table.rows.append([name, *(form(values[k]) for values, form in columns.values())])
+    if permuted.any():
+        notes.append("Permuted: reads its labels through a permutation of the classes")
     if "majority, %" in columns:
         notes.append("Majority: always answering the client's most frequent training class")
     if ranked:
@@ -323,29 +254,36 @@ def comparison(groups: list[Configuration]) -> Table:
 
 
 def _text_comparison(groups) -> Table:
-    columns = ["configuration", "seeds", "round", "personal", "worst 10%", "std over clients", "common", "adapted",
-               "majority", "gain over local", "clients harmed"]
-    local = [run for g in groups for run in g.runs if run.algorithm == "local"]
-    if not local:
-        columns = columns[:-2]
-    table = Table("Comparison: accuracy in percent at the last evaluation", columns)
+    runs = [run for g in groups for run in g.runs]
+    local = [run for run in runs if run.algorithm == "local"]
+    recorded = [run.clients("adapted_accuracy") is not None for run in runs]
+    readings = list(dict.fromkeys(name for run in runs for name in run.readings()))
+    kinds = ["common", *(["adapted"] if any(recorded) else []), "majority"]
+    table = Table("Comparison: accuracy in percent at the last evaluation",
+                  ["configuration", "seeds", "round", "personal", *readings, "worst 10%", "std over clients", *kinds,
+                   *(["gain over local", "clients harmed"] if local else [])])
     for g in groups:
-        def over_seeds(kind, summarise):
+        def over_seeds(kind, summarise, reading=None):
             per_run = [run.clients(f"{kind}_accuracy") for run in g.runs]
-            return plus_minus([None if v is None else summarise(v[run.trained]) for v, run in zip(per_run, g.runs)],
+            chosen = [run.readings().get(reading) if reading else run.trained for run in g.runs]
+            return plus_minus([None if v is None or c is None else summarise(v[c]) for v, c in zip(per_run, chosen)],
                               scale=100)
 
-        row = [g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs))]
-        row += [over_seeds("personal", f) for f in (statistics.macro_mean, statistics.worst_decile, statistics.spread)]
-        row += [over_seeds(kind, statistics.macro_mean) for kind in ("common", "adapted", "majority")]
+        row = [g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs)),
+               over_seeds("personal", statistics.macro_mean)]
+        row += [over_seeds("personal", statistics.macro_mean, reading) for reading in readings]
+        row += [over_seeds("personal", f) for f in (statistics.worst_decile, statistics.spread)]
+        row += [over_seeds(kind, statistics.macro_mean) for kind in kinds]
         if local:
             gains = [_against_local(run, local) for run in g.runs if run.algorithm != "local"]
             gains = [gain for gain in gains if gain is not None]
             row += [plus_minus([gain for gain, _ in gains], scale=100), plus_minus([h for _, h in gains], scale=100)]
         table.rows.append(row)
     table.note = "Macro means over clients" + (
-        "; ± standard deviation over seeds" if any(len(g.runs) > 1 for g in groups) else "")
-    table.note += ". Adapted: after the most local steps recorded."
+        "; ± standard deviation over seeds. " if any(len(g.runs) > 1 for g in groups) else ". ")
+    table.note += adapted_note(recorded)
+    if readings:
+        table.note += f" {permuted_note()}"
     if local:
         table.note += (" Gain over local: personal accuracy minus that of local-only training on the same partition; "
                        "harmed: percent of clients below it.")

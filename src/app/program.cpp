@@ -30,7 +30,7 @@ void print_names(std::ostream& out) {
                             {{"transformer", "text classification with a frozen pretrained encoder"},
                              {"matrix", "low-rank matrices of known rank, the synthetic example"}}};
   const ListSection architecture{"Architectures (model_type of config.json)",
-                                 {{"bert", "BERT-family encoders"}}};
+                                 {{"bert", "BERT-family encoders; backends native and reference"}}};
   print_list(out, {algorithm, partition, problem, architecture});
 }
 

@@ -1,7 +1,9 @@
-"""A small random BERT and a small set of real glosses, made once a session."""
+"""A small random BERT and a small set of real glosses, made once a session by whichever worker asks first."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -14,23 +16,43 @@ GLOSSES = Path("/usr/share/wordnet/data.noun")
 FILES = {"05": "animal", "06": "artifact", "13": "food", "15": "location", "18": "person", "20": "plant"}
 
 
+def made_once(tmp_path_factory, name: str, make) -> Path:
+    """A folder of this session that make(folder) fills once for all workers of pytest-xdist; read it only."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / name, base / f"{name}.done"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed at it
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_text(tmp_path_factory) -> dict[str, object]:
     """Options of a run on 480 glosses with a 2-layer BERT of width 64, MiniLM's tokenizer."""
-    tokenizer = ROOT / "models" / "minilm" / "tokenizer.json"
-    if not tokenizer.is_file() or not GLOSSES.is_file():
+    if not (ROOT / "models" / "minilm" / "tokenizer.json").is_file() or not GLOSSES.is_file():
         pytest.skip("models/minilm or the package wordnet-base is not installed")
+    folder = made_once(tmp_path_factory, "small_text", make_small_text)
+    return {"problem": "transformer", "model": folder / "model", "data": folder / "glosses.h5", "clients": 5, "rounds": 3,
+            "lockstep": 2, "dirichlet-alpha": 0.5, "examples-per-client": 40, "test-examples-per-client": 16,
+            "local-steps": 3, "batch-size": 8, "rank": 4, "client-rank": 2}
+
+
+def make_small_text(folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("small_text")
-    model, table, data = folder / "model", folder / "glosses.tsv", folder / "glosses.h5"
+    model, table = folder / "model", folder / "glosses.tsv"
     torch.manual_seed(5)
     # A wider start than BERT's 0.02: a model whose outputs differ by example, so that training moves.
     config = BertConfig(vocab_size=30522, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
                         intermediate_size=128, max_position_embeddings=64, initializer_range=0.2)
     BertModel(config).save_pretrained(model)
-    shutil.copy(tokenizer, model)
+    shutil.copy(ROOT / "models" / "minilm" / "tokenizer.json", model)
 
     lines, found = ["text\tlabel"], {name: 0 for name in FILES}
     for line in GLOSSES.read_text(encoding="utf-8").splitlines():
@@ -42,8 +64,23 @@ def small_text(tmp_path_factory) -> dict[str, object]:
     assert set(found.values()) == {80}
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, ROOT / "jobs" / "prepare.py", "tsv", "--model", model, "--train", table,
-                    "--max-length", "64", "--test-share", "0.25", "--output", data],
+                    "--max-length", "64", "--test-share", "0.25", "--output", folder / "glosses.h5"],
                    check=True, capture_output=True, timeout=120)
-    return {"problem": "transformer", "model": model, "data": data, "clients": 5, "rounds": 3, "lockstep": 2,
-            "dirichlet-alpha": 0.5, "examples-per-client": 40, "test-examples-per-client": 16, "local-steps": 3,
-            "batch-size": 8, "rank": 4, "client-rank": 2}
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory) -> Path:
+    """A folder with a text run (run/results.h5) that the command has reported (run/report), and its report again."""
+    return made_once(tmp_path_factory, "reported", make_reported)
+
+
+def make_reported(folder: Path) -> None:
+    sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
+    from analysis import report
+    from results_files import text_run
+
+    path = text_run(folder / "run" / "results.h5", adapted=(10,), held_out=1)
+    done = subprocess.run([sys.executable, "-m", "analysis.report", folder / "run"], cwd=ROOT, text=True,
+                          capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"{folder / 'run' / 'report' / 'report.html'}\n"), done.stderr
+    report.write_report([path], folder / "again")

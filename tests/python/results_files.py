@@ -90,8 +90,10 @@ def spectra(rng, records, clients, sites, rank, own, growth):
 
 
 def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, lift=0.25, adapted=(), held_out=0,
-             common=True, partition_seed=None, processes=2, **options):
-    """A text run whose accuracies grow by round; the partition depends on partition_seed (the seed) alone."""
+             common=True, partition_seed=None, processes=2, permuted=(), **options):
+    """A text run whose accuracies grow by round; the partition depends on partition_seed (the seed) alone.
+
+    The clients `permuted` read every label as the next class."""
     rng = np.random.default_rng([seed, len(algorithm), clients])
     split = np.random.default_rng([seed if partition_seed is None else partition_seed, clients, 77])
     classes, records = 4, min(rounds, 3)
@@ -134,6 +136,10 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
         variables[f"{part}_index"] = ((f"{part}_row",), start + split.permutation(examples.sum()))
         variables[f"{part}_offsets"] = (("client_bound",), np.concatenate([[0], np.cumsum(examples)]))
         start += examples.sum()
+    if permuted:
+        maps = np.tile(np.arange(classes), (clients, 1))
+        maps[list(permuted)] = np.roll(np.arange(classes), -1)
+        variables["label_map"] = (("client", "class"), maps)
     if adapted:
         gain = np.array([0.02 + 0.01 * i for i in range(len(adapted))])[:, None]
         correct = np.floor(np.clip(skill[:, None] + gain, 0, 1) * n)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import analysis  # noqa: E402
-from analysis import ranks, runs, schema, statistics, tables  # noqa: E402
+from analysis import ranks, runs, schema, statistics, table, tables  # noqa: E402
 from results_files import SITES, adapters_file, matrix_run, text_run  # noqa: E402
 
 
@@ -121,6 +121,17 @@ def test_each_deviation_is_named(tmp_path, text_file, expected):
                                 f.create_dataset(f"client/{SITES[0]}/C", data=np.zeros((3, 2, 9), "f4")))),
     ("not the same float32", lambda f: (f.__delitem__("common/head/bias"),
                                         f.create_dataset("common/head/bias", data=np.zeros(3)))),
+    ("client/gate/weight is no slice", lambda f: f.create_dataset("client/gate/weight", data=np.zeros(3, "f4"))),
+    ("common/promt is no slice", lambda f: f.create_dataset("common/promt", data=np.zeros((2, 8), "f4"))),
+    ("common/prefix/first/key is no slice",
+     lambda f: f.create_dataset("common/prefix/first/key", data=np.zeros((2, 8), "f4"))),
+    ("common/prefix/0 has key and lacks value",
+     lambda f: f.create_dataset("common/prefix/0/key", data=np.zeros((2, 8), "f4"))),
+    ("has 7 for width", lambda f: (f.create_dataset("common/prompt", data=np.zeros((2, 8), "f4")),
+                                   f.create_dataset("client/prompt", data=np.zeros((3, 2, 7), "f4")))),
+    ("base_delta is float32, not float64",
+     lambda f: f.create_dataset(f"common/{SITES[0]}/base_delta", data=np.zeros((12, 10), "f4"))),
+    ("has 11 for in", lambda f: f.create_dataset(f"common/{SITES[0]}/base_delta", data=np.zeros((12, 11)))),
 ])
 def test_deviations_of_adapters_are_named(tmp_path, expected, change):
     adapters_file(tmp_path / "adapters.h5")
@@ -178,6 +189,20 @@ def test_adapters_add_up_to_the_dense_update(tmp_path):
             file.move(f"client/{site}/{old}", f"client/{site}/{new}")
     own = 8 * arrays[f"client/{site}/D"][2] @ arrays[f"client/{site}/C"][2]
     np.testing.assert_allclose(analysis.load_adapters(tmp_path).update(site, 2), own, rtol=1e-6)
+
+
+def test_a_dense_update_stands_beside_the_pairs(tmp_path):
+    arrays = adapters_file(tmp_path / "adapters.h5")
+    delta = np.random.default_rng(1).normal(size=(12, 10))
+    with h5py.File(tmp_path / "adapters.h5", "r+") as file:
+        del file["client"]
+        file[f"common/{SITES[0]}/base_delta"] = delta
+    assert analysis.check_format(tmp_path / "adapters.h5") == []
+    adapters = analysis.load_adapters(tmp_path)
+    pairs = [4 * arrays[f"common/{site}/B"] @ arrays[f"common/{site}/A"] for site in SITES[:2]]
+    np.testing.assert_allclose(adapters.update(SITES[0], 1), pairs[0] + delta, rtol=1e-5)
+    np.testing.assert_allclose(adapters.update(SITES[1], 1), pairs[1], rtol=1e-6)
+    assert set(adapters.slices) == {"common/head/weight", "common/head/bias"}
 
 
 # Ranks and statistics
@@ -261,20 +286,74 @@ def test_held_out_clients_are_summed_up_apart(tmp_path):
     assert cells(table, "personal, held-out clients")[1] == f"{score[4:].mean():.1f}"
 
 
+def test_clients_with_permuted_labels_are_summed_up_apart(tmp_path):
+    (run,) = runs.read([text_run(tmp_path / "run" / "results.h5", clients=6, permuted=(1, 4, 5), held_out=1)])
+    summary, clients = tables.summary(run), tables.client_summary(run)
+    score = 100 * run.data["personal_accuracy"].values[-1]
+    loss = run.data["personal_loss"].values[-1]
+    n = run.data["test_examples"].values
+    for name, chosen in (("", [0, 1, 2, 3, 4]), (", labels as they are", [0, 2, 3]), (", labels permuted", [1, 4])):
+        found = cells(summary.markdown(), "personal" + name)
+        assert found[1] == f"{score[chosen].mean():.1f}"
+        assert found[-1] == f"{loss[chosen].sum() / n[chosen].sum():.3f}"
+    assert "They are 2 of the 5." in summary.note and "--label-conflict" in summary.note
+    assert [row[0] for row in clients.rows] == ["0", "1, permuted", "2", "3", "4, permuted", "5, held out, permuted"]
+    assert "Permuted: reads its labels" in clients.note
+
+
+@pytest.mark.parametrize("permuted", [(), (0, 1, 2, 3)])
+def test_clients_that_read_labels_alike_are_not_set_apart(permuted, tmp_path):
+    (run,) = runs.read([text_run(tmp_path / "run" / "results.h5", clients=4, permuted=permuted)])
+    assert run.readings() == {} and run.permuted.all() == bool(permuted)
+    assert "labels" not in tables.summary(run).markdown()
+
+
+def test_runs_with_permuted_labels_are_compared_by_how_clients_read_them(tmp_path):
+    paths = [text_run(tmp_path / f"{name}{seed}" / "results.h5", algorithm=name, seed=seed, own=own, permuted=(0, 3, 7))
+             for name, own in (("pf2lora", 2), ("homlora", 0)) for seed in (1, 2)]
+    found = tables.comparison(runs.group(runs.read(paths)))
+    assert found.columns[3:6] == ["personal", "labels as they are", "labels permuted"]
+    for name in ("pf2lora", "homlora"):
+        scores = [100 * run.data["personal_accuracy"].values[-1] for run in runs.read(paths) if run.algorithm == name]
+        for column, chosen in ((4, [1, 2, 4, 5, 6]), (5, [0, 3, 7])):
+            means = [score[chosen].mean() for score in scores]
+            assert cells(found.markdown(), name)[column] == f"{np.mean(means):.1f} ± {np.std(means, ddof=1):.1f}"
+
+
+@pytest.mark.parametrize("steps, column, note", [
+    ([(), ()], False, "No column adapted: no run recorded local steps on a copy (--adaptation-steps"),
+    ([(5,), ()], True, "on a copy; a dash where --adaptation-steps recorded none."),
+    ([(5,), (5,)], True, "Adapted: after the most local steps recorded, on a copy.")])
+def test_a_comparison_says_why_adapted_accuracies_are_absent(steps, column, note, tmp_path):
+    paths = [text_run(tmp_path / name / "results.h5", algorithm=name, adapted=taken)
+             for name, taken in zip(("homlora", "pf2lora"), steps)]
+    found = tables.comparison(runs.group(runs.read(paths)))
+    assert ("adapted" in found.columns) == column and note in found.note
+    assert ("a dash" in found.note) == (steps[0] != steps[1])
+
+
 def test_latex_is_booktabs_and_escapes(text_file):
-    latex = tables.Table("50% of a_b", ["x & y", "±"], [["#1", "−0.5"]]).latex()
+    latex = table.Table("50% of a_b", ["x & y", "±"], [["#1", "−0.5"]]).latex()
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"50\% of a\_b", r"x \& y & $\pm$ \\", r"\#1 & $-$0.5 \\"):
         assert part in latex
 
 
 @pytest.mark.parametrize("text, latex", [
     ("1.2e-05", r"$1.2\times10^{-5}$"), ("1.05e−7", r"$1.05\times10^{-7}$"), ("−3e-12", r"$-3\times10^{-12}$"),
-    ("2.5e+20 ± 1e3", r"$2.5\times10^{20}$ $\pm$ $10^{3}$"), ("rank (1e-2) of 5%", r"rank ($10^{-2}$) of 5\%"),
-    ("below 1e−6. So", r"below $10^{-6}$. So"), ("4e00", r"$4\times10^{0}$"),
+    ("2.5e+20 ± 1e6", r"$2.5\times10^{20}$ $\pm$ $10^{6}$"), ("9.9e-5", r"$9.9\times10^{-5}$"),
+    ("below 1e−6. So", r"below $10^{-6}$. So"),
+    # A plain decimal is as easily read.
+    ("rank (1e-2) of 5%", r"rank (0.01) of 5\%"), ("4e00", "4"), ("−2.50e-04", "$-$0.000250"), ("1.23e5", "123000"),
     ("run_1e5 v1.2e5x a1e-3", r"run\_1e5 v1.2e5x a1e-3"),
     ("1e-5.2", "1e-5.2"), ("2 eggs, the 3rd, 12.5", "2 eggs, the 3rd, 12.5")])
 def test_powers_of_ten_are_typeset(text, latex):
-    assert tables.latex_text(text) == latex
+    assert table.latex_text(text) == latex
+
+
+@pytest.mark.parametrize("value, text", [(0.00012345, "0.000123"), (1.2e-5, "1.2e−5"), (999.4, "999"), (999.6, "1000"),
+                                         (-12345.6, "−12346"), (4.2e6, "4.2e6"), (0, "0"), (float("nan"), "–")])
+def test_small_numbers_have_an_exponent_only_where_it_helps(value, text):
+    assert table.small(value) == text
 
 
 def test_no_table_holds_a_raw_exponent_in_latex(tmp_path):

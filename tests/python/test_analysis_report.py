@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import report, runs, spectra, style  # noqa: E402
+from analysis import example, figures, report, runs, spectra, style, tables  # noqa: E402
 from results_files import matrix_run, text_run, write_results  # noqa: E402
 
 TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
@@ -52,13 +52,12 @@ def row(html, first):
     return re.findall(r"<td>(.*?)</td>", found)
 
 
-def test_report_of_one_run(tmp_path):
-    path = text_run(tmp_path / "run" / "results.h5", adapted=(10,))
-    assert report.main([str(tmp_path / "run")]) == 0
-    html = check_page(tmp_path / "run" / "report" / "report.html", TEXT_FIGURES)
+def test_report_of_one_run(reported):
+    path = reported / "run" / "results.h5"
+    html = check_page(reported / "run" / "report" / "report.html", TEXT_FIGURES | {"unseen_clients"})
     with h5py.File(path) as file:
-        score = 100 * file["personal_correct"][-1] / file["test_examples"][...]
-        values, seconds = file["total_singular_values"][-1], file["phase_seconds"][:, 0]
+        score = (100 * file["personal_correct"][-1] / file["test_examples"][...])[:-1]  # the last one is held out
+        values, seconds = file["total_singular_values"][-1, :-1], file["phase_seconds"][:, 0]
     assert row(html, "personal")[0] == f"{score.mean():.1f}" and row(html, "personal")[3] == f"{score.min():.1f}"
     p = values / values.sum(axis=-1, keepdims=True)
     entropy_rank = np.exp(-(p * np.log(p)).sum(axis=-1)).mean(axis=1)
@@ -77,7 +76,8 @@ def test_a_run_that_has_not_ended_says_so_at_the_top(tmp_path):
     with h5py.File(path, "r+") as file:
         file["segment_exit"][-1] = "signal SIGUSR1"
         file["options"].attrs["rounds"] = np.int64(40)
-    html = report.write_report([path, matrix_run(tmp_path / "done" / "results.h5")], tmp_path / "out").read_text()
+    done = matrix_run(tmp_path / "done" / "results.h5")
+    html = report.write_report([path, done], tmp_path / "out", details=0).read_text()
     assert html.index("The run run has not ended: 12 of 40 rounds are done; stopped by signal SIGUSR1</p>") < html.index("<section>")
     assert html.count('class="notice"') == 1 and "12 of 40 rounds ·" in html
     (path.parent / "segments").mkdir()
@@ -165,14 +165,64 @@ def test_report_compares_runs(tmp_path):
     assert html.count("Provenance: ") == 4
 
 
+def heights(axes):
+    return [bar.get_height() for bar in axes.patches[:-1]]  # the last one is the shade
+
+
+def test_figures_set_clients_with_permuted_labels_apart(tmp_path):
+    permuted = (0, 3, 7)
+    paths = [text_run(tmp_path / name / "results.h5", algorithm=name, own=own, permuted=permuted, partition_seed=4)
+             for name, own in (("pf2lora", 2), ("homlora", 0))]
+    one, both = runs.group(runs.read(paths[:1])), runs.group(runs.read(paths))
+    score = 100 * one[0].first.data["personal_accuracy"].values
+    plain = [k for k in range(8) if k not in permuted]
+
+    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in figures.accuracy_by_round(one).figure.axes[0].lines}
+    assert figures.accuracy_by_reading(one) is None
+    panels = figures.accuracy_by_reading(both).figure.axes
+    for axes, title, chosen in zip(panels, ("labels as they are", "labels permuted"), (plain, list(permuted))):
+        assert tuple(np.round(score[:, chosen].mean(axis=1), 9)) in drawn
+        assert axes.get_title(loc="left") == title
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), score[:, chosen].mean(axis=1))
+
+    order = sorted(plain, key=lambda k: -score[-1, k]) + sorted(permuted, key=lambda k: -score[-1, k])
+    axes = figures.accuracy_by_client(one).figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in order]
+    np.testing.assert_allclose(heights(axes)[:8], score[-1, order])
+    shade = axes.patches[-1].get_extents().transformed(axes.transData.inverted())
+    assert shade.x0 == pytest.approx(4.5) and [text.get_text() for text in axes.texts] == ["labels permuted"]
+    points = figures.accuracy_by_client(both).figure.axes[0]
+    assert [label.get_text() for label in points.get_xticklabels()] == [str(k) for k in order]
+
+
+def test_the_example_shows_both_figures_side_by_side(reported, tmp_path):
+    first, second = (example.draw(reported / "run", tmp_path / name) for name in ("a.png", "b.png"))
+    assert first.read_bytes() == second.read_bytes()
+    ink = (matplotlib.image.imread(first)[..., :3] < 0.99).any(axis=-1).any(axis=0)  # by column of pixels
+    parts = np.flatnonzero(np.diff(ink.astype(int)))
+    assert len(ink) > 1500 and 0.05 < ink[: len(ink) // 3].mean() and parts.size > 2
+    picture = matplotlib.image.imread(ROOT / "analysis" / "example.png")
+    assert abs(picture.shape[1] - len(ink)) < 200
+
+
+def test_many_clients_are_aggregated_without_mixing_readers(tmp_path):
+    run = runs.read([text_run(tmp_path / "run" / "results.h5", own=0, clients=90, permuted=tuple(range(0, 90, 3)))])[0]
+    axes = figures.accuracy_by_client([runs.Configuration("x", [run])]).figure.axes[0]
+    score = np.sort(100 * run.data["personal_accuracy"].values[-1][::3])[::-1]
+    shown = heights(axes)
+    assert len(shown) == 40
+    np.testing.assert_allclose(shown[27:], [part.mean() for part in np.array_split(score, 13)])
+    assert axes.patches[-1].get_extents().transformed(axes.transData.inverted()).x0 == pytest.approx(26.5)
+
+
 def test_report_of_the_matrix_problem(tmp_path):
     page = report.write_report([matrix_run(tmp_path / "m" / "results.h5")])
     html = check_page(page, {"error_by_round", "time_by_phase", "singular_spectra", "rank_by_client"})
     assert row(html, "relative error") == ["1.05e−7", "1e−8", "2e−7", "2 of 2"]
     assert row(html, "numerical rank (1e-2)")[2] == "4.00 [3.00, 5.00]"
     seeds = [matrix_run(tmp_path / str(s) / "results.h5", seed=s, errors=(1e-8, e)) for s, e in ((1, 1e-8), (2, 0.25))]
-    html = report.write_report(seeds, tmp_path / "out").read_text()
-    assert row(html, "pf2lora")[4] == "1 of 2" and "(3, 5) × 2" in row(html, "pf2lora")[6]
+    (compared,) = tables.comparison(runs.group(runs.read(seeds))).rows
+    assert compared[5] == "1 of 2" and "(3, 5) × 2" in compared[7]
 
 
 def test_many_clients_are_aggregated(tmp_path):
@@ -197,12 +247,9 @@ def test_a_bare_run_is_reported_without_the_parts_it_lacks(tmp_path):
     assert "seconds: train" in html
 
 
-def test_the_same_results_give_the_same_page(tmp_path):
-    path = text_run(tmp_path / "run" / "results.h5", clients=3)
-    first, second = (report.write_report([path], tmp_path / name) for name in "ab")
-    assert first.read_bytes() == second.read_bytes()
-    picture = Path("figures") / "accuracy_by_round.pdf"
-    assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes()
+def test_the_same_results_give_the_same_page(reported):
+    for name in ("report.html", "rank_study.html", "tables.tex", "figures/accuracy_by_round.pdf", "figures/unseen_clients.png"):
+        assert (reported / "again" / name).read_bytes() == (reported / "run" / "report" / name).read_bytes(), name
 
 
 def test_a_method_keeps_its_colour_and_its_variants_differ():
@@ -210,12 +257,7 @@ def test_a_method_keeps_its_colour_and_its_variants_differ():
     assert alone[0] == together[1] and len(set(map(str, together))) == 4
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "analysis.report", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, timeout=120)
-
-
-def test_bad_use_and_bad_files_have_one_message_and_their_exit_code(tmp_path):
+def test_bad_use_and_bad_files_have_one_message_and_their_exit_code(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.h5").write_text("no HDF5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
@@ -223,13 +265,24 @@ def test_bad_use_and_bad_files_have_one_message_and_their_exit_code(tmp_path):
     old = text_run(tmp_path / "old" / "results.h5", clients=1, rounds=1)
     with h5py.File(old, "r+") as file:
         file.attrs["format_version"] = np.int64(9)
-    for given, code, message in (((tmp_path / "none",), 3, "does not exist"), ((tmp_path / "empty",), 3, "holds no"),
-                                 ((tmp_path / "text.h5",), 3, "no readable HDF5"), ((old,), 3, "format version 9"),
-                                 ((tmp_path / "foreign.h5",), 3, "written by pf2lora?"), ((), 2, "RESULTS"),
-                                 (("x", "--details", "-1"), 2, "--details is -1")):
-        done = run(*given)
-        assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
-    assert run("--help").returncode == 0 and "--output DIR" in run("--help").stdout
+    for given, code, message in ((("none",), 3, "does not exist"), (("empty",), 3, "holds no"),
+                                 (("text.h5",), 3, "no readable HDF5"), (("old/results.h5",), 3, "format version 9"),
+                                 (("foreign.h5",), 3, "written by pf2lora?")):
+        assert report.main([str(tmp_path / name) for name in given]) == code
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count("\n") == 1 and not said.out
+    for given, message in (((), "RESULTS"), (("x", "--details", "-1"), "--details is -1")):
+        with pytest.raises(SystemExit, match="^2$"):
+            report.main(list(given))
+        assert message in capsys.readouterr().err
+
+
+def test_the_command_ends_with_its_exit_code_and_tells_its_options(tmp_path):
+    command = [sys.executable, "-m", "analysis.report"]
+    done = subprocess.run([*command, tmp_path / "none"], cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 3 and "does not exist" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run([*command, "--help"], cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and "--output DIR" in done.stdout
 
 
 def test_results_of_both_problems_are_refused_together(tmp_path, capsys):

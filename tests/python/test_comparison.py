@@ -13,7 +13,7 @@ import scipy.stats
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import comparison_tables, loader, report  # noqa: E402
+from analysis import comparison_figures, comparison_tables, loader, report  # noqa: E402
 from analysis.comparison import FormatError, read_folder  # noqa: E402
 from program import PROGRAM, needs_program  # noqa: E402
 from results_files import matrix_run, text_run  # noqa: E402
@@ -101,6 +101,43 @@ def test_scores_are_means_and_deviations_over_seeds(three):
         kinds = file["train_class_counts"][...].argmax(axis=1)
         majority = 100 * (file["test_class_counts"][...][np.arange(8), kinds] / file["test_examples"][...]).mean()
     assert np.isclose(majority, 100 * read_folder(folder).cells["dir", "local"].first.mean("majority"))
+
+
+def test_clients_with_permuted_labels_have_columns_of_their_own(tmp_path):
+    folder = Folder(tmp_path / "sweep")
+    permuted, plain = [1, 6], [0, 2, 3, 4, 5, 7]
+    files = {(method, seed): folder.add(method, seed, "conflict", permuted=permuted, **METHODS[method])
+             for seed in (1, 2) for method in ("pf2lora", "homlora")}
+    found = read_folder(folder.close())
+    means, _ = comparison_tables.scores(found, "conflict")
+    for method in ("pf2lora", "homlora"):
+        values = [accuracy(files[method, seed]) for seed in (1, 2)]
+        row = cells_of(means, method)
+        assert row["labels as they are"] == shown([v[plain].mean() for v in values])
+        assert row["labels permuted"] == shown([v[permuted].mean() for v in values])
+    assert "--label-conflict" in means.note
+    marks = {line.get_marker(): line.get_xdata()[0] for line in comparison_figures.by_method(found).figure.axes[0].lines}
+    wanted = {mark: np.mean([accuracy(files["homlora", seed])[chosen].mean() for seed in (1, 2)])
+              for mark, chosen in (("^", plain), ("v", permuted))}
+    assert {mark: marks[mark] for mark in wanted} == pytest.approx(wanted)
+
+
+def test_a_table_without_adapted_accuracies_says_why(tmp_path):
+    folder = Folder(tmp_path / "sweep")
+    folder.add("pf2lora", 1, "dir", **{**METHODS["pf2lora"], "adapted": ()})
+    means, _ = comparison_tables.scores(read_folder(folder.close()), "dir")
+    assert "adapted" not in means.columns
+    assert "No column adapted: no run recorded local steps on a copy (--adaptation-steps" in means.note
+
+
+def test_runs_that_read_labels_otherwise_are_another_setting_and_not_paired(tmp_path):
+    for name, permuted in (("none", ()), ("some", (1, 2))):
+        for method in ("pf2lora", "homlora"):
+            text_run(tmp_path / f"{name}-{method}" / "results.h5", algorithm=method, permuted=permuted, partition_seed=3,
+                     **{"label-conflict": 0.25 * bool(permuted)})
+    found = read_folder(tmp_path)
+    assert set(found.settings) == {"label-conflict 0", "label-conflict 0.25"} and set(found.methods) == {"pf2lora", "homlora"}
+    assert len({run.partition for run in found.runs}) == 2
 
 
 def test_differences_are_paired_by_seed_with_a_t_interval(three):
@@ -334,7 +371,7 @@ def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
         for setting, alpha in (("strong & cold", 0.1), ("weak", 100.0)):
             for method, how in METHODS.items():
                 folder.add(method, seed, setting, **{"dirichlet-alpha": alpha}, **how)
-    done = run_report(folder.close())
+    done = run_report(folder.close(), "--details", "0")
     assert done.returncode == 0, done.stderr
     page = tmp_path / "sweep" / "report" / "report.html"
     assert done.stdout.strip() == str(page)
@@ -350,13 +387,13 @@ def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
     latex = (page.parent / "tables.tex").read_text()
     assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == tables.count("| --- |")
     assert r"strong \& cold" in latex and r"$\pm$" in latex
-    again = run_report(tmp_path / "sweep", "--output", tmp_path / "again")
-    assert again.returncode == 0 and (tmp_path / "again" / "report.html").read_text() == html
+    assert report.main([str(tmp_path / "sweep"), "--output", str(tmp_path / "again"), "--details", "0"]) == 0
+    assert (tmp_path / "again" / "report.html").read_text() == html
 
 
-def test_an_unknown_reference_is_refused(three):
-    done = run_report(three[0], "--reference", "fedavg")
-    assert done.returncode == 3 and "pf2lora, homlora, local" in done.stderr
+def test_an_unknown_reference_is_refused(three, capsys):
+    assert report.main([str(three[0]), "--reference", "fedavg"]) == 3
+    assert "pf2lora, homlora, local" in capsys.readouterr().err
 
 
 def test_the_report_of_matrix_runs_compares_errors(tmp_path):
@@ -374,7 +411,7 @@ def test_the_report_of_matrix_runs_compares_errors(tmp_path):
     assert cells_of(means, "homlora")["largest"] == "0.3 ± 0"
     difference, = [row for row in comparison_tables.paired(found, "").rows]
     assert difference[3].startswith(f"+{np.mean(np.log10([0.2, 0.2]) - [-8, -4]):.2f}")
-    assert run_report(tmp_path).returncode == 0
+    assert report.main([str(tmp_path), "--details", "0"]) == 0
     assert "Relative error by method" in (tmp_path / "report" / "report.html").read_text()
 
 
@@ -394,4 +431,4 @@ method = [{name = "pf2lora", algorithm = "pf2lora", vary = {client-rank = [1, 2]
     found = read_folder(tmp_path / "out")
     assert found.methods == ["pf2lora,client-rank=1", "pf2lora,client-rank=2", "hom"] and not found.missing
     assert [a.option for a in comparison_tables.ablations(found)] == ["client-rank"]
-    assert report.main([str(tmp_path / "out")]) == 0
+    assert report.main([str(tmp_path / "out"), "--details", "0"]) == 0

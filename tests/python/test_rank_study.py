@@ -15,7 +15,7 @@ import scipy.stats
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import rank_study, rank_study_tables, rank_study_text, ranks, report, runs, statistics  # noqa: E402
+from analysis import rank_study, rank_study_page, rank_study_tables, rank_study_text, ranks, report, runs, statistics  # noqa: E402
 from results_files import matrix_run, text_run  # noqa: E402
 
 INTERVAL = re.compile(r"(−?\d\.\d\d) \[(−?\d\.\d\d), (−?\d\.\d\d)\]")
@@ -188,6 +188,11 @@ def study_of(*paths, folder=False):
     return rank_study.study([(g, "", "") for g in runs.group(runs.read(paths))])
 
 
+def page_of(path, output, **how):
+    """The rank-study page of one run, without the report that links to it."""
+    return rank_study_page.write([(group, "", "") for group in runs.group(runs.read([path]))], output, "", **how)
+
+
 def following(path, strength, seed=0):
     """A run whose last total has singular values 1, x, ... with x rising with the client's label entropy."""
     entropy = label_entropy(path)
@@ -269,8 +274,7 @@ def test_a_control_that_is_missing_is_said_to_be_with_the_command_that_makes_it(
     found = study_of(path)
     sentences = rank_study_text.findings(found, found.subjects[0])
     assert sentences[0].startswith("Whether the learned rank follows the client is open, since an iid control is missing")
-    assert report.main([str(path)]) == 0
-    html = (path.parent / "report" / "rank_study.html").read_text()
+    html = page_of(path, tmp_path / "out", details=0).read_text()
     assert (f"build/release/pf2lora --config &#39;{path.parent}/options.ini&#39; --partition iid --output "
             f"&#39;{path.parent}-iid&#39;") in html
 
@@ -331,12 +335,12 @@ def test_known_ranks_are_those_of_the_targets(tmp_path):
 
 def test_a_right_rank_of_a_wrong_matrix_is_seen(tmp_path):
     path = matrix_run(tmp_path / "results.h5", errors=(1e-8, 0.25), **KNOWN)
-    assert report.main([str(path)]) == 0
-    markdown = (tmp_path / "report" / "rank_study" / "tables.md").read_text()
+    page = page_of(path, tmp_path / "out")
+    markdown = (page.parent / "rank_study" / "tables.md").read_text()
     first, second = (next(line for line in markdown.splitlines() if line.startswith(f"| 1, {k} |")) for k in (0, 1))
     assert first.split("|")[2].strip() == "3" and first.rstrip(" |").endswith("both")
     assert second.split("|")[2].strip() == "5" and "rank only" in second and " 0.25 " in second
-    html = (tmp_path / "report" / "rank_study.html").read_text()
+    html = page.read_text()
     assert "Right of 2: numerical rank (1e-2) 2," in html
     assert "The matrix itself is right for 1; rank right and matrix wrong" in html
     assert "iid control" not in html
@@ -380,11 +384,8 @@ def run_report(*arguments):
                           capture_output=True, timeout=300)
 
 
-def test_the_report_of_a_run_links_its_rank_study(tmp_path):
-    path = text_run(tmp_path / "run" / "results.h5", held_out=1)
-    done = run_report(path)
-    assert done.returncode == 0, done.stderr
-    folder = path.parent / "report"
+def test_the_report_of_a_run_links_its_rank_study(reported):
+    folder = reported / "run" / "report"
     html = (folder / "rank_study.html").read_text()
     assert 'href="rank_study.html"' in (folder / "report.html").read_text() and 'href="report.html"' in html
     names = {"rank_by_client", "rank_correlations", "rank_study_relations", "rank_by_site", "ranks_by_round"}
@@ -396,15 +397,13 @@ def test_the_report_of_a_run_links_its_rank_study(tmp_path):
         assert f"| {name}, total |" in markdown
     assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == markdown.count("| --- |")
     assert not re.search(r"nan|inf\b|None", markdown) and "<script" not in html
-    again = report.write_report([path], tmp_path / "again")
-    assert (again.parent / "rank_study.html").read_bytes() == (folder / "rank_study.html").read_bytes()
 
 
 def test_a_method_with_one_adapter_for_all_has_no_rank_study(tmp_path):
     path = text_run(tmp_path / "results.h5", algorithm="homlora", own=0)
     with h5py.File(path, "r+") as file:
         file["total_singular_values"][...] = file["total_singular_values"][:, :1]
-    page = report.write_report([path])
+    page = report.write_report([path], details=0)
     assert not (page.parent / "rank_study.html").exists() and "rank_study" not in page.read_text()
 
 

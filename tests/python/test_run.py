@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from program import MATRIX, PROGRAM, ROOT, assert_same, bits, digests, needs_program, run, segments, stopped
+from program import (MATRIX, PROGRAM, ROOT, assert_same, bits, contents, digests, needs_program, run, segments,
+                     stopped)
 
 import analysis
 
@@ -37,8 +38,8 @@ VARIANTS = {
 @pytest.fixture(scope="module")
 def long_matrix(tmp_path_factory):
     """Options of a run long enough to be stopped, and its bits."""
-    options = {**MATRIX, "clients": 5, "clients-per-round": 3, "lockstep": 1, "rounds": 600, "checkpoint-every": 100,
-               "evaluate-every": 50, "spectra-every": 50}
+    options = {**MATRIX, "clients": 5, "clients-per-round": 3, "lockstep": 1, "rounds": 400, "checkpoint-every": 80,
+               "evaluate-every": 40, "spectra-every": 40}
     return options, bits(tmp_path_factory.mktemp("long") / "run", options)
 
 
@@ -74,25 +75,48 @@ def listed_methods() -> list[str]:
     return [line.split()[0] for line in lines[1:]]
 
 
-# Options that make more of a method happen in two short rounds.
+# Options that make more of a method happen in three short rounds.
 TELLING = {
     "hetlora": {"min-rank": 1, "pruning": 0.5, "tail-penalty": 1},
     "flexlora": {"client-ranks": "2,4,3"},
     "fedrep": {"head-steps": 2},
-    "feddpa-f": {"local-rounds": 1},
+    "feddpa-f": {"local-rounds": 2},
     "fedfmsl": {"stage-one-rounds": 1},
     "prompt": {"client-prompts": 2, "prompts": 4},
     "prefix": {"client-prompts": 2, "prompts": 4},
 }
 
 
-@pytest.mark.parametrize("algorithm", listed_methods())
-def test_every_method_gives_the_same_bits_at_one_two_and_four_ranks(algorithm, small_text, tmp_path):
-    options = {**small_text, "rounds": 2, "local-steps": 2, "examples-per-client": 16, "test-examples-per-client": 10,
-               "algorithm": algorithm, **TELLING.get(algorithm, {})}
-    alone = bits(tmp_path / "1", options)
+@pytest.fixture(scope="module", params=listed_methods())
+def method(request, small_text, tmp_path_factory):
+    """Options of a short run of a method, in which not every client takes part in every round, its bits and files."""
+    options = {**small_text, "local-steps": 2, "examples-per-client": 16, "test-examples-per-client": 10,
+               "clients-per-round": 4, "algorithm": request.param, **TELLING.get(request.param, {})}
+    output = tmp_path_factory.mktemp(request.param) / "run"
+    return options, bits(output, options), output
+
+
+def test_the_format_page_names_all_that_a_method_writes(method):
+    for name in ("results.h5", "adapters.h5"):
+        assert analysis.check_format(method[2] / name) == []
+
+
+def test_every_method_gives_the_same_bits_at_one_two_and_four_ranks(method, tmp_path):
+    options, alone, _ = method
     for ranks in (2, 4):
         assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
+
+
+def test_every_method_goes_on_where_it_was_stopped_at_other_numbers_of_ranks(method, tmp_path):
+    options, whole, _ = method
+    output = tmp_path / "run"
+    run({**options, "output": output, "progress": "off", "max-hours": 1e-6}, 2, code=85)  # after a round
+    run({"resume": True, "output": output}, 4, code=85)
+    run({"resume": True, "output": output, "max-hours": 0}, 1)
+    assert segments(output)["last_round"] == [1, 2, 3]
+    assert_same(digests(output), whole)
+    for name in ("results.h5", "adapters.h5"):
+        assert analysis.check_format(output / name) == []
 
 
 @pytest.mark.parametrize("algorithm", ["homlora", "fedit", "local", "hetlora", "flora", "flexlora", "fedex-lora",
@@ -104,7 +128,7 @@ def test_methods_give_the_same_bits_on_the_matrix_problem(algorithm, tmp_path):
 
 def test_the_pretrained_model_gives_the_same_bits_whatever_is_cached(small_text, tmp_path):
     options = {**small_text, "model": ROOT / "models" / "minilm", "adapted-layers": "top:1", "rounds": 2, "clients": 3,
-               "local-steps": 2}
+               "local-steps": 2, "examples-per-client": 16, "test-examples-per-client": 8}
     full = bits(tmp_path / "full", {**options, "prefix-cache": 2048})
     assert_same(bits(tmp_path / "two", {**options, "prefix-cache": 2048}, 2), full)
     assert_same(bits(tmp_path / "off", {**options, "prefix-cache": 0}), full)
@@ -127,6 +151,7 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_bits_of_an_uninterrupted_one(f
     options = {**long_matrix[0], "output": tmp_path / "run"}
     errors = stopped(options, first, number)
     assert errors.count("pf2lora: ") == 1 and number.name in errors and "--resume" in errors
+    assert "--max-hours" not in errors
     with h5py.File(tmp_path / "run" / "results.h5") as file:  # what there is so far
         assert 0 < file["round"].size < options["rounds"]
         assert not np.isnan(file["train_loss"][...]).all(axis=1).any()
@@ -143,7 +168,8 @@ def test_a_time_limit_stops_a_run_that_resumes_at_other_numbers_of_ranks(change,
     options |= {"output": tmp_path / "run", "progress": "off"}
     limit = {"max-hours": 1e-6}
     done = run({**options, **limit}, 2, code=85)
-    assert "max-hours" in done.stderr and done.stderr.count("pf2lora: ") == 1
+    assert "stopped by --max-hours 1e-06" in done.stderr and done.stderr.count("pf2lora: ") == 1
+    assert "--resume" in done.stderr and "--max-hours 0 for no time limit" in done.stderr
     run({**options, **limit, "resume": True}, 4, code=85)
     with h5py.File(tmp_path / "run" / "results.h5") as file:
         assert file["round"][...].tolist() == [1, 2]
@@ -202,7 +228,15 @@ def test_a_finished_run_resumed_with_more_rounds_is_the_longer_run(tmp_path):
     assert_same(digests(tmp_path / "run"), longer)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    before = bits(tmp_path / "run", MATRIX)
-    run({**MATRIX, "output": tmp_path / "run", "resume": True, "progress": "off"}, 2)
-    assert_same(digests(tmp_path / "run"), before)
+@pytest.mark.parametrize("change", [{}, {"max-hours": 2, "progress": "lines"}, {"dry-run": True}],
+                         ids=["alone", "with options", "dry run"])
+def test_resuming_a_finished_run_says_so_and_changes_no_file(change, tmp_path):
+    output = tmp_path / "run"
+    run({**MATRIX, "output": output})
+    before = contents(output), {file: file.stat().st_mtime_ns for file in output.iterdir()}
+    for ranks in (0, 2):
+        done = run({**change, "output": output, "resume": True}, ranks)
+        assert done.stdout.splitlines() == [
+            f"the run in {output} is complete: all 20 rounds are done; --resume with more --rounds goes on"]
+        assert not done.stderr
+    assert (contents(output), {file: file.stat().st_mtime_ns for file in output.iterdir()}) == before

@@ -110,22 +110,35 @@ def test_the_summary_agrees_with_the_results(finished):
             assert int(rows[str(client)][2]) == (values >= 1e-2 * values[0]).sum()
         return
     rows = table(output, "accuracy over clients")
-    wanted = {"personal": data["personal_correct"][-1] / data["test_examples"],
+    every = {"personal": data["personal_correct"][-1] / data["test_examples"],
               "common": data["common_correct"][-1] / data["test_examples"]}
     best = data["train_class_counts"].values.argmax(axis=1)
-    wanted["majority class"] = xarray.DataArray(
+    every["majority class"] = xarray.DataArray(
         data["test_class_counts"].values[np.arange(len(best)), best] / data["test_examples"].values)
     if "adapted_correct" in data:
         steps = int(data["adaptation_step"][-1])
-        wanted[f"adapted by {steps} local steps"] = data["adapted_correct"][-1, -1] / data["test_examples"]
+        every[f"adapted by {steps} local steps"] = data["adapted_correct"][-1, -1] / data["test_examples"]
+    else:
+        assert "not evaluated after local adaptation" in output
+    held_out = options.get("held-out-clients", 0)  # the last ones
+    training = options["clients"] - held_out
+    wanted = {name: shares.values[:training] for name, shares in every.items()}
+    if held_out:
+        wanted |= {f"held out: {name}": shares.values[training:] for name, shares in every.items()}
+    assert held_out or "held out" not in output
     for name, shares in wanted.items():
-        if np.isnan(shares.values).all():
+        if np.isnan(shares).all():
             assert name not in rows  # `local` has no common model
             continue
         mean, _, _, _, smallest, largest = (float(cell) for cell in rows[name])
-        assert mean == pytest.approx(100 * shares.values.mean(), abs=0.051)
-        assert smallest == pytest.approx(100 * shares.values.min(), abs=0.051)
-        assert largest == pytest.approx(100 * shares.values.max(), abs=0.051)
+        assert mean == pytest.approx(100 * shares.mean(), abs=0.051)
+        assert smallest == pytest.approx(100 * shares.min(), abs=0.051)
+        assert largest == pytest.approx(100 * shares.max(), abs=0.051)
+    last = [line for line in output.splitlines() if line.startswith("round ")][-1]
+    for label, name in (("common", "common"), ("personal", "personal"), ("adapted", "adapted by 3 local steps"),
+                        ("held out", "held out: adapted by 3 local steps")):
+        if name in wanted and name in rows:
+            assert f"{label} {float(rows[name][0])}%" in last, last
     for name in ("results.h5", "adapters.h5", "checkpoint.h5", "options.ini"):
         assert str(directory / name) in output
 
@@ -152,6 +165,27 @@ def test_spectra_are_those_of_the_stored_adapters(finished):
                 found = found[~np.isnan(found)]
                 assert np.abs(values[:len(found)] - found).max() <= 1e-6 * max(values[0], 1e-30)
                 assert values[len(found):].max(initial=0) <= 1e-6 * values[0]
+
+
+# One site of 10 x 10 without a head: a pair of rank r has 20 r numbers, AdamW keeps 2 n + 1 of n, HETLoRA the rank.
+@pytest.mark.parametrize("change, trained, stored", [
+    ({"algorithm": "hetlora", "optimizer": "adamw"}, [20, 60, 80], [42, 122, 162]),
+    ({"algorithm": "hetlora"}, [20, 60, 80], [1, 1, 1]),
+    ({"algorithm": "flexlora", "client-ranks": "4,2"}, [80, 40, 80], [0, 0, 0]),
+    ({"algorithm": "ffa-lora"}, [40] * 3, [0] * 3),
+    ({"algorithm": "rolora", "matrix-rows": 12}, [48] * 3, [0] * 3),  # B in one round, A in the other
+    ({"algorithm": "ditto"}, [160] * 3, [81] * 3),  # its own pair, and whether it has begun
+    ({"client-rank": 1}, [100] * 3, [20] * 3),
+], ids=lambda value: value.get("algorithm", "pf2lora") if isinstance(value, dict) else "")
+def test_parameters_are_each_clients_own_and_do_not_change_on_the_way(change, trained, stored, tmp_path):
+    # Client 0 has rank 1, the last one rank 4; pruning, where it happens, changes neither number.
+    mixed = {"min-rank": 1, "pruning": 0.5, "tail-penalty": 1} if change.get("algorithm") == "hetlora" else {}
+    options = {**MATRIX, "client-rank": None, "clients": 3, "rounds": 2, **mixed, **change}
+    run({**options, "output": tmp_path / "run", "max-hours": 1e-6}, 2, code=85)
+    run({"resume": True, "output": tmp_path / "run", "max-hours": 0})
+    with h5py.File(tmp_path / "run" / "results.h5") as file:
+        assert file["parameters_trained"][...].tolist() == trained
+        assert file["parameters_stored"][...].tolist() == stored
 
 
 def test_partitions_share_no_example_and_keep_proportions(small_text, tmp_path):

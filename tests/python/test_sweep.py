@@ -233,11 +233,11 @@ method = [{name = "wild", learning-rate = 1e9}, {name = "calm"}]
 LONG_GRID = """
 [options]
 config = "jobs/experiments/synthetic.ini"
-rounds = 600
+rounds = 400
 clients = 4
-checkpoint-every = 30
-evaluate-every = 300
-spectra-every = 300
+checkpoint-every = 20
+evaluate-every = 200
+spectra-every = 200
 [grid]
 seed = [1, 2, 3]
 """
