@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
+#include <limits>
+
 #include "algorithm/registry.h"
 #include "algorithm/spectral_penalty.h"
 
@@ -20,8 +23,16 @@ void Pf2LoraOptions::visit(OptionVisitor& v) {
   v.option("finite-difference-norm", finite_difference_norm,
            "norm of the step that a difference takes, a client; 0: 1e-3 one-sided, 5e-3 central",
            at_least(0));
-  v.option("spectral-penalty", spectral_penalty,
-           "weight of the nuclear norm of each client's own update, by which its rank can fall", at_least(0));
+  v.option(
+      "spectral-penalty", spectral_penalty,
+      "lambda of a penalty on singular values, by which ranks fall: a client's own directions last where "
+      "its loss falls along them by more than lambda, common ones at lambda / sqrt(clients)",
+      at_least(0));
+  v.option(
+      "spectral-free", spectral_free,
+      "share of a site's largest singular value from which on that penalty ends up leaving singular values "
+      "as they are; large: a nuclear norm",
+      positive().not_with("spectral-penalty", {"0"}));
 }
 
 Pf2Lora::Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Problem& problem)
@@ -38,7 +49,12 @@ Pf2Lora::Pf2Lora(const Options& options, const Pf2LoraOptions& own, const Proble
       own_(own),
       common_(std::move(common), Owner::common, common_rule(options), options, common_layout_,
               client_layout_),
-      client_(std::move(client), Owner::client, Rule::sgd, options, common_layout_, client_layout_) {}
+      client_(std::move(client), Owner::client, Rule::sgd, options, common_layout_, client_layout_) {
+  if (own_.spectral_penalty == 0 || common_.level().rank() == 0) return;
+  const auto sites = int64_t(common_.level().sites().size());
+  common_times_ =
+      Block{common_layout_.slices()[common_layout_.add("spectral-penalty/times", {sites})].offset, sites};
+}
 
 void Pf2Lora::initial_common(Tensor row) const {
   common_.initialise(Owner::common, row, KeyedRandom(uint64_t(options_.seed), Purpose::common_initial));
@@ -102,6 +118,8 @@ Pf2Lora::Step Pf2Lora::joint_step(const Tensor& x, const Tensor& y, const Batch&
 LocalReport Pf2Lora::local_steps(ClientGroup& group, const LocalSchedule& schedule) const {
   LossMeter losses(group.clients.size());
   const auto states = common_.states(group);
+  double client_time = 0;
+  if (common_times_) common_times(group.common).zero_();
   const bool joint = client_.empty() || own_.hypergradient == "joint";
   for (int64_t i = 0; i < schedule.steps; ++i) {
     const int64_t step = schedule.first_step + i;
@@ -114,13 +132,63 @@ LocalReport Pf2Lora::local_steps(ClientGroup& group, const LocalSchedule& schedu
         joint ? joint_step(x, y, batch(0), client_rate) : bilevel_step(x, y, batch(1), batch(0), client_rate);
     losses.add(result.loss, group.clients, schedule.round, step, result.gradient_evaluations);
 
-    common_.step(group, result.hypergradient, states,
-                 scheduled_rate(options_, options_.learning_rate, schedule.round, step));
+    const double common_rate = scheduled_rate(options_, options_.learning_rate, schedule.round, step);
+    common_.step(group, result.hypergradient, states, common_rate);
     y.copy_(result.next_client);
-    if (own_.spectral_penalty > 0)
-      shrink_singular_values(client_.level(), y, client_rate, own_.spectral_penalty);
+    client_time += client_rate;
+    if (common_times_) add_common_times(group, states, common_rate);
   }
+  if (own_.spectral_penalty > 0) penalise_clients(group, schedule.round, client_time);
   return losses.report(schedule.steps);
+}
+
+bool Pf2Lora::common_comes_first(int64_t round) const {
+  return 10 * (round - 1) < options_.rounds;
+}
+
+Tensor Pf2Lora::common_times(const Tensor& common) const {
+  return common.narrow(1, common_times_->offset, common_times_->size);
+}
+
+void Pf2Lora::add_common_times(ClientGroup& group, const TrainedLevel::States& states, double rate) const {
+  const Level& level = common_.level();
+  for (size_t site = 0; site < level.sites().size(); ++site) {
+    const Slice& up = level.layout().slices()[level.sites().size() + site];
+    common_times(group.common)
+        .select(1, int64_t(site))
+        .add_(common_.response(states, {up.offset, up.size}, rate).to(group.common.scalar_type()));
+  }
+}
+
+// Client by client, so that the bits are the same in any group.
+void Pf2Lora::penalise_clients(const ClientGroup& group, int64_t round, double time) const {
+  const Tensor x = common_.rows(group), y = client_.rows(group);
+  const Level& level = client_.level();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (size_t g = 0; g < group.clients.size() && level.rank() > 0; ++g) {
+    const auto common = largest_singular_values(common_.level(), x[int64_t(g)]);
+    const auto own = largest_singular_values(level, y[int64_t(g)]);
+    for (size_t site = 0; site < level.sites().size(); ++site) {
+      SpectralPenalty penalty{own_.spectral_penalty,
+                              own_.spectral_free * std::max(own[site], common.empty() ? 0 : common[site])};
+      if (common_comes_first(round)) penalty = {kInfinity, kInfinity};
+      shrink_singular_values(level.down(y, site)[int64_t(g)], level.up(y, site)[int64_t(g)], level.scale(),
+                             time, penalty);
+    }
+  }
+}
+
+void Pf2Lora::aggregate(Tensor common, int64_t round, const ExactSum& sum) const {
+  Algorithm::aggregate(common, round, sum);
+  if (!common_times_ || common_comes_first(round)) return;
+  const double clients = sum.value(sum.size() - 1);
+  const Tensor rows = common.unsqueeze(0), x = common_.rows(rows, {}), times = common_times(rows)[0];
+  const Level& level = common_.level();
+  const auto largest = largest_singular_values(level, x[0]);
+  for (size_t site = 0; site < level.sites().size(); ++site)
+    shrink_singular_values(level.down(x, site)[0], level.up(x, site)[0], level.scale(),
+                           times[int64_t(site)].item<double>(),
+                           {own_.spectral_penalty / std::sqrt(clients), own_.spectral_free * largest[site]});
 }
 
 std::optional<AdapterSet> Pf2Lora::common_model(const Tensor& common) const {

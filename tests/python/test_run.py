@@ -21,6 +21,7 @@ VARIANTS = {
     "central": {"hypergradient": "finite-difference", "finite-difference": "central", "optimizer": "sgd"},
     "first-order": {"hypergradient": "first-order", "targets": "key,attention-output"},
     "joint": {"hypergradient": "joint", "targets": "intermediate,output", "schedule": "cosine", "warmup": 0.3},
+    "spectral penalty": {"spectral-penalty": 0.01, "client-rank": 3},
     "homlora": {"algorithm": "homlora", "optimizer-state": "average", "clip": 1},
     "fedit": {"algorithm": "fedit", "optimizer-state": "reset", "weight-decay": 0.01},
     "local": {"algorithm": "local", "adaptation-steps": "none"},
@@ -159,9 +160,9 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_bits_of_an_uninterrupted_one(f
     assert_same(digests(tmp_path / "run"), long_matrix[1])
 
 
-@pytest.mark.parametrize("change", [{}, {"algorithm": "local", "head": "personal"},
+@pytest.mark.parametrize("change", [{}, {"spectral-penalty": 0.01}, {"algorithm": "local", "head": "personal"},
                                     {"algorithm": "homlora", "optimizer-state": "average"}],
-                         ids=["pf2lora", "local", "homlora"])
+                         ids=["pf2lora", "spectral penalty", "local", "homlora"])
 def test_a_time_limit_stops_a_run_that_resumes_at_other_numbers_of_ranks(change, small_text, tmp_path):
     options = {**small_text, "clients-per-round": 3, "checkpoint-every": 0, **change}
     whole = bits(tmp_path / "whole", options)
