@@ -16,7 +16,7 @@ BAD_USE, BAD_INPUT = 2, 3
 _PROVENANCE = (
     ("program_version", "program"), ("git_commit", "commit"), ("command_line", "command"),
     ("start_utc", "start (UTC)"), ("end_utc", "end (UTC)"), ("hosts", "hosts"), ("ranks", "MPI ranks"),
-    ("threads", "threads a rank"), ("cpu_model", "CPU"), ("libtorch_version", "LibTorch"), ("mpi_version", "MPI"),
+    ("threads", "threads a rank"), ("cpu_model", "CPU"), ("backend", "backend"), ("libtorch_version", "LibTorch"), ("mpi_version", "MPI"),
     ("hdf5_version", "HDF5"), ("data_name", "data"), ("data_source", "source of data"),
     ("data_licence", "licence of data"), ("data_sha256", "SHA-256 of data"), ("model_sha256", "SHA-256 of model"),
 )

@@ -142,6 +142,7 @@ VARIABLES = (
     Variable("segment_git_commit", ("segment",), "string", "1", "always"),
     Variable("segment_libtorch_version", ("segment",), "string", "1", "always"),
     Variable("segment_cpu_model", ("segment",), "string", "1", "always"),
+    Variable("segment_backend", ("segment",), "string", "1", "optional"),
     Variable("segment_command_line", ("segment",), "string", "1", "always"),
 )
 
@@ -163,6 +164,7 @@ ATTRIBUTES = (
     Attribute("mpi_version", "string"),
     Attribute("hdf5_version", "string"),
     Attribute("cpu_model", "string"),
+    Attribute("backend", "string", "optional"),
     Attribute("data_name", "string", "text"),
     Attribute("data_source", "string", "text"),
     Attribute("data_licence", "string", "text"),

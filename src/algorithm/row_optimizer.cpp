@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "native/kernels.h"
 
 namespace pf2lora {
 namespace {
@@ -25,20 +26,32 @@ RowOptimizer::RowOptimizer(Rule rule, int64_t size, double weight_decay)
 void RowOptimizer::step(torch::Tensor rows, const torch::Tensor& gradient, torch::Tensor state,
                         double rate) const {
   if (size_ == 0) return;
-  if (weight_decay_ != 0) rows.mul_(1 - rate * weight_decay_);
   if (rule_ == Rule::sgd) {
+    if (weight_decay_ != 0) rows.mul_(1 - rate * weight_decay_);
     rows.sub_(gradient, rate);
-    return;
+  } else if (rows.scalar_type() == torch::kFloat64) {
+    adamw<double>(rows, gradient, state, rate);
+  } else {
+    adamw<float>(rows, gradient, state, rate);
   }
-  auto first = state.narrow(1, 0, size_), second = state.narrow(1, size_, size_);
-  auto steps = state.narrow(1, 2 * size_, 1);
-  steps.add_(1);
-  first.lerp_(gradient, 1 - kBeta1);
-  second.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
-  const auto power = [&](double beta) { return 1 - torch::pow(beta, steps.to(torch::kFloat64)); };  // [G, 1]
-  const auto size = (rate / power(kBeta1)).to(rows.scalar_type());
-  const auto root = power(kBeta2).sqrt().to(rows.scalar_type());
-  rows.sub_((first * size).div_((second.sqrt().div_(root)).add_(kEpsilon)));
+}
+
+template <class T>
+void RowOptimizer::adamw(torch::Tensor& rows, const torch::Tensor& gradient, torch::Tensor& state,
+                         double rate) const {
+  for (int64_t g = 0; g < rows.size(0); ++g) {
+    T* moments = state[g].data_ptr<T>();  // moment1, moment2, steps
+    const double steps = double(moments[2 * size_] += 1);
+    const native::AdamwStep step{.rate = rate,
+                                 .decay = 1 - rate * weight_decay_,
+                                 .beta1 = kBeta1,
+                                 .beta2 = kBeta2,
+                                 .epsilon = kEpsilon,
+                                 .correction1 = 1 - std::pow(kBeta1, steps),
+                                 .correction2 = 1 - std::pow(kBeta2, steps)};
+    native::kernels<T>().adamw(size_, step, gradient[g].contiguous().data_ptr<T>(), rows[g].data_ptr<T>(),
+                               moments, moments + size_);
+  }
 }
 
 torch::Tensor RowOptimizer::response(const torch::Tensor& state, Block block, double rate) const {

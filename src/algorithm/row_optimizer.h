@@ -28,6 +28,9 @@ class RowOptimizer {
   torch::Tensor response(const torch::Tensor& state, Block block, double rate) const;
 
  private:
+  template <class T>
+  void adamw(torch::Tensor& rows, const torch::Tensor& gradient, torch::Tensor& state, double rate) const;
+
   Rule rule_;
   int64_t size_;
   double weight_decay_;

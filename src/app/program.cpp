@@ -9,6 +9,7 @@
 #include "app/version.h"
 #include "core/stop_signal.h"
 #include "data/partition.h"
+#include "native/kernels.h"
 #include "simulation/simulate.h"
 
 namespace pf2lora {
@@ -31,7 +32,13 @@ void print_names(std::ostream& out) {
                              {"matrix", "low-rank matrices of known rank, the synthetic example"}}};
   const ListSection architecture{"Architectures (model_type of config.json)",
                                  {{"bert", "BERT-family encoders; backends native and reference"}}};
-  print_list(out, {algorithm, partition, problem, architecture});
+  const native::Kernels<float>& kernels = native::kernels<float>();
+  const ListSection backend{
+      "Backends (--backend)",
+      {{"native", std::string("ours; on this processor ") + kernels.name +
+                      (kernels.product_half == nullptr ? "" : ", --precision bf16 too")},
+       {"reference", "LibTorch's operations"}}};
+  print_list(out, {algorithm, partition, problem, architecture, backend});
 }
 
 // The plan with --dry-run, progress while it runs, and the summary at its end.

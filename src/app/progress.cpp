@@ -44,6 +44,7 @@ std::string describe_plan(const RunPlan& plan) {
     text += " (" + format_count(plan.clients_per_round) + " a round)";
   }
   text += ", ranks: " + std::to_string(plan.ranks) + ", threads a rank: " + std::to_string(plan.threads);
+  if (!plan.backend.empty()) text += ", " + plan.backend;
   return text;
 }
 

@@ -83,8 +83,10 @@ void Options::visit(OptionVisitor& v) {
            anything().only_with("problem", {"transformer"}));
   v.option("pooling", pooling, "what the head reads: the raw [CLS] state, the file's pooler, the mean",
            one_of({"cls", "pooler", "mean"}).only_with("problem", {"transformer"}));
-  v.option("precision", precision, "arithmetic; auto: fp32, and fp64 for the matrix problem",
-           one_of({"auto", "fp32", "fp64"}));
+  v.option("precision", precision,
+           "arithmetic; auto: fp32, and fp64 for the matrix problem; bf16: weights and what they multiply "
+           "rounded to bf16, everything else fp32",
+           one_of({"auto", "bf16", "fp32", "fp64"}));
   v.option("backend", backend,
            "implementation of the model: LibTorch's operations (reference), or ours for the "
            "processor (native); auto: native where it covers the run",

@@ -20,11 +20,27 @@ bool takes_native(const Options& options, const Demands& demands) {
   return options.backend != "reference" && !demands.prompts;
 }
 
+// How the native implementation, if it takes the run, keeps the weights of the layers.
+native::Storage storage(const Options& options, bool native) {
+  if (options.precision != "bf16") return native::Storage::full;
+  if (!native)
+    throw OptionError(
+        "--precision bf16 is not offered by --backend reference, which " +
+        (options.backend == "reference" ? "was asked for" : "--algorithm " + options.algorithm + " needs") +
+        "; give --precision fp32");
+  if (native::kernels<float>().product_half == nullptr)
+    throw OptionError(
+        "--precision bf16 needs a processor with AVX512-BF16, and this one has none; give "
+        "--precision fp32");
+  return native::Storage::bf16;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> make_encoder(const Options& options, const ModelConfig& config, int64_t classes,
                                     const Demands& demands) {
   const bool native = takes_native(options, demands), wide = options.precision == "fp64";
+  const native::Storage stored = storage(options, native);
   const Pooling pooled = pooling(options.pooling);
   EncoderWeights weights = read_encoder_weights(options.model, config, pooled == Pooling::pooler,
                                                 torch::dtype(wide ? torch::kFloat64 : torch::kFloat32));
@@ -34,7 +50,7 @@ std::unique_ptr<Model> make_encoder(const Options& options, const ModelConfig& c
   if (!native)
     return std::make_unique<ReferenceEncoder>(std::move(weights), std::move(sites), pooled, classes, cache);
   if (wide) return std::make_unique<NativeEncoder<double>>(weights, std::move(sites), pooled, classes, cache);
-  return std::make_unique<NativeEncoder<float>>(weights, std::move(sites), pooled, classes, cache);
+  return std::make_unique<NativeEncoder<float>>(weights, std::move(sites), pooled, classes, cache, stored);
 }
 
 }  // namespace pf2lora

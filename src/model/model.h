@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "adapters/adapter_set.h"
@@ -62,6 +63,8 @@ class Model {
   // Where prompts may stand; nullopt where the problem has no tokens.
   virtual std::optional<PromptRoom> prompt_room() const = 0;
   virtual int64_t frozen_parameters() const = 0;
+  // What computes the answers, for people: "native avx512".
+  virtual std::string backend() const = 0;
   // Bytes that the cached states of one token take; 0 where nothing is cached.
   virtual int64_t cached_bytes_per_token() const { return 0; }
 

@@ -71,8 +71,10 @@ std::vector<ValueId> NativeEncoder<T>::Start::all() const {
 
 template <class T>
 NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling,
-                                int64_t classes, int64_t prefix_cache_bytes)
+                                int64_t classes, int64_t prefix_cache_bytes,
+                                native::Storage storage)
     : config_(weights.config),
+      storage_(storage),
       sites_(std::move(sites)),
       head_{classes, weights.config.hidden},
       lowest_layer_(lowest_layer(sites_, weights.config.layers)),
@@ -97,8 +99,8 @@ native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, bool
   const Tensor weight = linear.weight.contiguous();
   const int64_t out = weight.size(0), in = weight.size(1);
   native::FrozenLayer<T> layer;
-  if (forward) layer.weight.transposed = native::pack(kernels_, pool_, weight.data_ptr<T>(), 1, in, in, out);
-  if (backward) layer.weight.plain = native::pack(kernels_, pool_, weight.data_ptr<T>(), in, 1, out, in);
+  if (forward) layer.transposed = freeze(kernels_, storage_, weight.data_ptr<T>(), 1, in, in, out);
+  if (backward) layer.plain = freeze(kernels_, storage_, weight.data_ptr<T>(), in, 1, out, in);
   layer.bias = copy<T>(linear.bias);
   return layer;
 }
@@ -213,6 +215,11 @@ Numbers<T> NativeEncoder<T>::embed(const Batch& batch) const {
   kernels_.add_norm(tokens, hidden, word.get(), position.get(), embedding_gain_.data(),
                     embedding_shift_.data(), config_.norm_epsilon, normal.get(), scale.get(), out.get());
   return out;
+}
+
+template <class T>
+std::string NativeEncoder<T>::backend() const {
+  return std::string("native ") + kernels_.name + (storage_ == native::Storage::bf16 ? " bf16" : "");
 }
 
 // Of each example of a batch [states, tokens, hidden]: the states under the lowest site, hidden first.

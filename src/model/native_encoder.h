@@ -20,15 +20,17 @@ template <class T>
 class NativeEncoder final : public Model {
  public:
   // `weights` are of type T. `sites` in the order of encoder_sites. The frozen states under the lowest site
-  // are kept within `prefix_cache_bytes`, and within as many the features.
+  // are kept within `prefix_cache_bytes`, and within as many the features. The weights of its layers are
+  // multiplied as `storage` says; everything else is in T.
   NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling, int64_t classes,
-                int64_t prefix_cache_bytes);
+                int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
 
   const std::vector<Site>& sites() const override { return sites_; }
   std::optional<HeadShape> head() const override { return HeadShape{head_.out, head_.in}; }
   torch::TensorOptions options() const override { return words_.options(); }
   std::optional<PromptRoom> prompt_room() const override { return std::nullopt; }
   int64_t frozen_parameters() const override { return frozen_parameters_; }
+  std::string backend() const override;
   int64_t cached_bytes_per_token() const override;
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
@@ -66,6 +68,7 @@ class NativeEncoder final : public Model {
   AdapterSet gradient_of(Run& run, const T* d_scores) const;
 
   ModelConfig config_;
+  native::Storage storage_;
   std::vector<Site> sites_;
   std::vector<native::MatrixShape> site_shapes_;
   native::MatrixShape head_;

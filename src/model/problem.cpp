@@ -14,8 +14,9 @@ std::unique_ptr<Problem> make_problem(const Options& options, const Demands& dem
                       "--problem transformer");
   if (options.backend == "native")
     throw OptionError("--backend native is not offered for --problem matrix; leave it at auto or reference");
-  if (options.precision == "fp32")
-    throw OptionError("--precision fp32 is not offered for --problem matrix; leave it at auto or fp64");
+  if (options.precision == "fp32" || options.precision == "bf16")
+    throw OptionError("--precision " + options.precision +
+                      " is not offered for --problem matrix; leave it at auto or fp64");
   return std::make_unique<MatrixProblem>(options);
 }
 

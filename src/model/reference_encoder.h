@@ -28,6 +28,7 @@ class ReferenceEncoder final : public Model {
     return PromptRoom{weights_.config.layers, weights_.config.hidden};
   }
   int64_t frozen_parameters() const override { return weights_.parameters(); }
+  std::string backend() const override { return "reference"; }
   int64_t cached_bytes_per_token() const override;
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;

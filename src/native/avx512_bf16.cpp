@@ -40,7 +40,7 @@ void pack_panels_half(const float* from, int64_t from_depth, int64_t from_column
 }
 
 int64_t half_scratch(int64_t rows, int64_t depth) {
-  return (rows < kChunkRows ? rows : kChunkRows) * whole_pairs(depth);
+  return (rows < kChunkRows ? rows : kChunkRows) * whole_pairs(depth) / kPair;
 }
 
 // `from` [rows, depth] rounded to `to` [rows, whole_pairs(depth)].
@@ -98,13 +98,14 @@ struct HalfSum {
 };
 
 void product_half(const HalfTerm<float>& half, std::span<const Term<float>> terms, int64_t rows,
-                  int64_t columns, Rows<float> c, const float* bias, bool add, Half* scratch) {
+                  int64_t columns, Rows<float> c, const float* bias, bool add, float* scratch) {
   const Target<float> target{c, bias, add};
+  auto* rounded_rows = reinterpret_cast<Half*>(scratch);  // only vector loads and stores, which may alias
   for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
     const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
-    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, scratch);
-    const HalfSum sum{
-        scratch, begin, whole_pairs(half.depth) / kPair, half, terms.data(), int64_t(terms.size()), target};
+    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows);
+    const HalfSum sum{rounded_rows,          begin, whole_pairs(half.depth) / kPair, half, terms.data(),
+                      int64_t(terms.size()), target};
     C::run(sum, begin, end, columns);
   }
 }

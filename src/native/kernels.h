@@ -84,9 +84,9 @@ struct Kernels {
   void (*pack_panels_half)(const T* from, int64_t from_depth, int64_t from_column, int64_t depth,
                            int64_t columns, Half* to) = nullptr;
   int64_t (*half_scratch)(int64_t rows, int64_t depth) = nullptr;
-  // As product(), with `half` before the terms; scratch has half_scratch(rows, half.depth) numbers.
+  // As product(), with `half` before the terms; scratch has half_scratch(rows, half.depth) numbers of T.
   void (*product_half)(const HalfTerm<T>& half, std::span<const Term<T>> terms, int64_t rows, int64_t columns,
-                       Rows<T> c, const T* bias, bool add, Half* scratch) = nullptr;
+                       Rows<T> c, const T* bias, bool add, T* scratch) = nullptr;
 
   // Layer norm of x = a + b (b may be nullptr), all [rows, width]: normal = (x - mean) * scale with scale
   // [rows] = 1 / sqrt(variance + epsilon), out = gain * normal + shift.

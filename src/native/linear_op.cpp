@@ -79,11 +79,9 @@ void LinearOperation<T>::value(Pass<T>& pass) const {
       kernels.product(terms, share.rows, rank, {z, rank}, nullptr, false);
       weigh(pass, share, z);
     }
-    const std::array terms{layer_.weight.transposed.times(own_x, in_, panel),
-                           dense(pass).transposed.times(own_x, in_, panel),
-                           share.pair.up.transposed.times(z, rank, panel)};
-    kernels.product(terms, share.rows, out, {y + share.begin * out, out},
-                    ready ? nullptr : layer_.bias.data(), ready);
+    product(pass, layer_.transposed, own_x, in_,
+            {dense(pass).transposed.times(own_x, in_, panel), share.pair.up.transposed.times(z, rank, panel)},
+            share.rows, out, {y + share.begin * out, out}, ready ? nullptr : layer_.bias.data(), ready);
   }
 }
 
@@ -132,10 +130,9 @@ void LinearOperation<T>::gradient(Pass<T>& pass) const {
       write_pair(pass, share, {d_low, x + share.begin * in_, low + share.low, own_d_y}, {});
     }
     if (d_x.data == nullptr) continue;
-    const std::array terms{layer_.weight.plain.times(own_d_y, out, panel),
-                           dense(pass).plain.times(own_d_y, out, panel),
-                           share.pair.down.plain.times(d_low, rank, panel)};
-    kernels.product(terms, share.rows, in_, {d_x.data + share.begin * in_, in_}, nullptr, d_x.add);
+    product(pass, layer_.plain, own_d_y, out,
+            {dense(pass).plain.times(own_d_y, out, panel), share.pair.down.plain.times(d_low, rank, panel)},
+            share.rows, in_, {d_x.data + share.begin * in_, in_}, nullptr, d_x.add);
   }
 }
 
@@ -158,11 +155,11 @@ void LinearOperation<T>::tangent(Pass<T>& pass) const {
       kernels.product(terms, share.rows, rank, {t_low, rank}, nullptr, false);
       weigh(pass, share, t_low);
     }
-    const std::array terms{layer_.weight.transposed.times(own_t_x, in_, panel),
-                           dense(pass).transposed.times(own_t_x, in_, panel),
-                           share.pair.up.transposed.times(t_low, rank, panel),
-                           share.direction.up.transposed.times(low + share.low, rank, panel)};
-    kernels.product(terms, share.rows, out, {t_y + share.begin * out, out}, nullptr, false);
+    product(pass, layer_.transposed, own_t_x, in_,
+            {dense(pass).transposed.times(own_t_x, in_, panel),
+             share.pair.up.transposed.times(t_low, rank, panel),
+             share.direction.up.transposed.times(low + share.low, rank, panel)},
+            share.rows, out, {t_y + share.begin * out, out}, nullptr, false);
   }
 }
 
@@ -197,11 +194,11 @@ void LinearOperation<T>::gradient_tangent(Pass<T>& pass) const {
                  {d_low, own_t_x, low_tangent + share.low, own_d_y});
     }
     if (t_d_x.data == nullptr) continue;
-    const std::array terms{layer_.weight.plain.times(own_t_d_y, out, panel),
-                           dense(pass).plain.times(own_t_d_y, out, panel),
-                           share.pair.down.plain.times(t_d_low, rank, panel),
-                           share.direction.down.plain.times(d_low, rank, panel)};
-    kernels.product(terms, share.rows, in_, {t_d_x.data + share.begin * in_, in_}, nullptr, t_d_x.add);
+    product(
+        pass, layer_.plain, own_t_d_y, out,
+        {dense(pass).plain.times(own_t_d_y, out, panel), share.pair.down.plain.times(t_d_low, rank, panel),
+         share.direction.down.plain.times(d_low, rank, panel)},
+        share.rows, in_, {t_d_x.data + share.begin * in_, in_}, nullptr, t_d_x.add);
   }
 }
 

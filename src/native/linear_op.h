@@ -1,15 +1,15 @@
 // A frozen linear layer with the low-rank pairs of its site, y = x (W + dense)^T + b + (w * x down^T) up^T,
 // client by client (LoRA, Hu et al. 2022, arXiv 2106.09685).
 #pragma once
-#include "native/graph.h"
+#include "native/frozen.h"
 
 namespace pf2lora::native {
 
 template <class T>
 struct FrozenLayer {
-  PackedWeight<T> weight;  // [out, in]; `transposed` empty where the product comes ready, `plain` where no
-                           // gradient passes
-  std::vector<T> bias;     // [out]
+  FrozenMatrix<T> transposed;  // [in, out]: x W^T; empty where the product comes ready
+  FrozenMatrix<T> plain;       // [out, in]: d_y W; empty where no gradient passes
+  std::vector<T> bias;         // [out]
 };
 
 template <class T>

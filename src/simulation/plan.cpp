@@ -30,6 +30,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   plan.lockstep = options.lockstep;
   plan.ranks = comm.size();
   plan.threads = options.threads;
+  plan.backend = problem.model().backend();
 
   const std::vector<int64_t> cohort = draw_cohort(uint64_t(options.seed), plan.first_round, trainable_clients,
                                                   std::min(options.clients_per_round, trainable_clients));

@@ -25,6 +25,7 @@ constexpr std::array kFacts = {
     Fact{"git_commit", VariableType::string, "commit of the program"},
     Fact{"libtorch_version", VariableType::string, "version of LibTorch"},
     Fact{"cpu_model", VariableType::string, "model of the CPU"},
+    Fact{"backend", VariableType::string, "what computes the model"},
     Fact{"command_line", VariableType::string, "full command line"},
 };
 
@@ -98,6 +99,7 @@ std::vector<std::string> changes_of_bits(const RunSegment& before, const RunSegm
   std::vector<std::string> changes;
   for (const auto& [name, what] : {std::pair{"threads", "--threads"},
                                    {"cpu_model", "the processor"},
+                                   {"backend", "the backend"},
                                    {"libtorch_version", "LibTorch"}}) {
     const std::string was = start_fact(before, name), is = start_fact(now, name);
     if (was == is || was.empty()) continue;

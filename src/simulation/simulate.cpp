@@ -303,6 +303,7 @@ void Simulation::begin_segment(const RunPlan& plan) {
   segment.start.push_back({"hosts", comm_.hosts()});
   segment.start.push_back({"ranks", plan.ranks});
   segment.start.push_back({"threads", plan.threads});
+  segment.start.push_back({"backend", plan.backend});
   if (!history_.empty())
     for (const std::string& change : changes_of_bits(history_.back(), segment)) observer_.note(change);
   history_.push_back(std::move(segment));

@@ -278,6 +278,36 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
   }
 }
 
+// Rounding to bf16 is off by 2^-9 at most, and a few times that passes through the layers.
+TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
+  if (native::kernels<float>().product_half == nullptr)
+    GTEST_SKIP() << "this processor has no products in bf16";
+  for (const SmallEncoder& small : variants()) {
+    if (!small.native) continue;
+    const auto full = small.make();
+    const NativeEncoder<float> half(as_float(random_encoder_weights(small.config, small.seed)), full->sites(),
+                                    small.pooling, small.classes, 1 << 20, native::Storage::bf16);
+    const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
+    const AdapterSet at = random_adapters(*full, 3, 2, 25, 0.1), along = random_adapters(*full, 3, 2, 26),
+                     at_half = as(at, torch::kFloat32), along_half = as(along, torch::kFloat32);
+    Gradient expected = full->gradient(batch, at, Keep::pass),
+             found = half.gradient(batch, at_half, Keep::pass);
+    const Tensor rows = rows_of(found.rows), tangent = rows_of(half.tangent(*found.pass, along_half));
+    for (const double error :
+         {relative_error(found.loss.to(torch::kFloat64), expected.loss),
+          relative_error(rows.to(torch::kFloat64), rows_of(expected.rows)),
+          relative_error(tangent.to(torch::kFloat64), rows_of(full->tangent(*expected.pass, along)))}) {
+      EXPECT_LT(error, 0.1);
+      EXPECT_GT(error, 1e-5);  // it is not float
+    }
+    for (int64_t g = 0; g < 3; ++g) {
+      Gradient alone = half.gradient(batch_of(batch, size_t(g)), client_of(at_half, g), Keep::pass);
+      EXPECT_TRUE(torch::equal(rows_of(alone.rows)[0], rows[g]));
+      EXPECT_TRUE(torch::equal(rows_of(half.tangent(*alone.pass, client_of(along_half, g)))[0], tangent[g]));
+    }
+  }
+}
+
 TEST(Encoder, CountsItsFrozenParameters) {
   // Embeddings and their norm; 4 square products, 2 to and from the wide layer, 2 norms a layer; the pooler.
   EXPECT_EQ(SmallEncoder().make()->frozen_parameters(),

@@ -32,11 +32,11 @@ class HalfProduct : public testing::Test {
                bool add, Tensor c) const {
     const Tensor panels = packed(b);
     const int64_t rows = a.size(0), depth = a.size(1);
-    const Tensor scratch = torch::full({table_.half_scratch(rows, depth)}, 0x7fc0, torch::kInt16);
+    const Tensor scratch = torch::full({table_.half_scratch(rows, depth)}, std::nanf(""));
     const HalfTerm<float> term{data<float>(a), a.stride(0), depth, half(panels),
                                table_.half_panels_size(depth, table_.panel)};
     table_.product_half(term, terms, rows, b.size(1), {data<float>(c), c.stride(0)}, data<float>(bias), add,
-                        half(scratch));
+                        data<float>(scratch));
   }
   Tensor product(const Tensor& a, const Tensor& b) const {
     const Tensor c = torch::full({a.size(0), b.size(1)}, NAN, torch::kFloat32);
