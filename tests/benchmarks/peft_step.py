@@ -58,19 +58,37 @@ class Sentences:
         return tokens, mask, self.labels[rows]
 
 
-def load_start(model, path):
-    with open(path) as file:
-        values = json.load(file)
-    targets = {"head/weight": model.head.weight, "head/bias": model.head.bias}
+def make_model(directory, classes):
+    """A Classifier on one thread, silent."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT's use of transformers
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return Classifier(directory, classes).eval()
+
+
+def make_optimizer(model, learning_rate):
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0, fused=True)
+
+
+def trained_values(model):
+    """The adapters and the head, by the names of step_benchmark."""
+    values = {"head/weight": model.head.weight, "head/bias": model.head.bias}
     for name, module in model.encoder.base_model.model.named_modules():
         if hasattr(module, "lora_A"):
-            targets[name + "/A"] = module.lora_A["default"].weight
-            targets[name + "/B"] = module.lora_B["default"].weight
+            values[name + "/A"] = module.lora_A["default"].weight
+            values[name + "/B"] = module.lora_B["default"].weight
+    return values
+
+
+def set_values(model, values):
+    targets = trained_values(model)
     if set(targets) != set(values):
-        raise SystemExit(f"peft_step.py: start values of other adapters: {sorted(set(targets) ^ set(values))}")
+        raise ValueError(f"values of other adapters: {sorted(set(targets) ^ set(values))}")
     with torch.no_grad():
         for name, target in targets.items():
-            target.copy_(torch.tensor(values[name]).view_as(target))
+            target.copy_(torch.as_tensor(values[name]).view_as(target))
 
 
 def take_steps(model, optimizer, sentences, batches):
@@ -94,18 +112,14 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     arguments = parser.parse_args()
 
-    warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT's use of transformers
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     sentences = Sentences(arguments.data)
-    model = Classifier(arguments.model, sentences.classes).eval()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=0.0, fused=True)
+    model = make_model(arguments.model, sentences.classes)
+    optimizer = make_optimizer(model, arguments.learning_rate)
     for line in sys.stdin:
         request, _, value = line.strip().partition(" ")
         if request == "start":
-            load_start(model, value)
+            with open(value) as file:
+                set_values(model, json.load(file))
             answer = {}
         elif request == "steps":
             answer = take_steps(model, optimizer, sentences, json.loads(value))

@@ -1,7 +1,8 @@
 """Times local steps of pf2lora and of a PyTorch + transformers + PEFT loop on the same batches.
 
 Both programs stay alive and take turns of a few steps each, so a machine whose speed drifts hits both alike. A
-ratio is taken within each repetition; its median and range over the repetitions are what counts.
+ratio is taken within each repetition; its median and range over the repetitions are what counts. With --flower, whole
+rounds of pf2lora and of Flower's simulation engine take turns too.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+import rounds
+
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "benchmarks"
 METHODS = ["homlora -"] + [f"pf2lora {mode}" for mode in ("joint", "first-order", "finite-difference", "exact")]
@@ -21,6 +24,7 @@ HOMLORA, EXACT = METHODS[0], METHODS[-1]
 PEFT = "peft"
 LEAST_SPEED_UP, LARGEST_EXACT = 2.0, 4.5
 LOSS_TOLERANCE, LOSS_STEPS = 1e-3, 20
+FRESH = 3  # times that a program starts afresh
 
 
 class Program:
@@ -91,7 +95,7 @@ class Bench:
             raise SystemExit(f"run.py: losses differ by {largest:.1e}: the two programs do not do the same work")
         return largest
 
-    def start_afresh(self, rows, times=3):
+    def start_afresh(self, rows, times=FRESH):
         """Seconds from the start of the process to the end of its first step, and memory after a block."""
         requests = {
             PEFT: (self.peer_command, f"steps {rows[:1]}", f"steps {rows}"),
@@ -116,6 +120,17 @@ def ratios(result, over, under, clients=1):
     return [clients * sum(a) / sum(b) for a, b in blocks]
 
 
+def measure_rounds(arguments, model, cores, missing):
+    """Whole rounds of pf2lora and Flower in turns."""
+    with Program(str(arguments.program), str(model), str(arguments.data)) as program:
+        start = program.ask("start homlora")
+    run = rounds.Rounds(arguments.pf2lora, model, arguments.data, start, arguments.rounds, OUTPUT, cores)
+    result = run.run(FRESH, missing)
+    if result["flower"] and result["loss_difference"] > LOSS_TOLERANCE:
+        raise SystemExit(f"run.py: losses of rounds differ by {result['loss_difference']:.1e}")
+    return result
+
+
 def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -127,7 +142,7 @@ def step_table(results):
     ]
     met = True
     for model, result in results.items():
-        for name, blocks in result["seconds"].items():
+        for name, blocks in result.get("seconds", {}).items():
             clients = 1 if name == PEFT else int(name.split()[-1])
             cells = [model, name if name == PEFT else " ".join(name.split()[:-1]).replace(" -", ""), str(clients)]
             cells.append(f"{1e3 * statistics.median(s for block in blocks for s in block) / clients:.1f}")
@@ -149,20 +164,60 @@ def step_table(results):
                     met = met and good
                     target += ": met" if good else ": MISSED"
             lines.append("| " + " | ".join(cells + [target]) + " |")
+        if "rounds" in result:
+            lines += round_step_rows(model, result["rounds"])
     return lines, met
+
+
+def round_step_rows(model, result):
+    """Rows of step_table: whole rounds, by local step of a client."""
+    ours = [model, "homlora, whole rounds", rounds.COHORT, f"{rounds.milliseconds_a_step(result['ours']):.1f}", "", ""]
+    flower = [model, "Flower, whole rounds", rounds.COHORT]
+    if result["flower"]:
+        flower += [f"{rounds.milliseconds_a_step(result['flower']):.1f}", "", spread(rounds.round_ratios(result))]
+    else:
+        flower += ["not available", "", ""]
+    return ["| " + " | ".join(map(str, cells + [""])) + " |" for cells in (ours, flower)]
 
 
 def fresh_table(results):
     lines = [
-        "| model | program | seconds to the end of the first step | peak memory, MiB | of its own, MiB |",
+        "| model | program | seconds to the end of the first step or round | peak memory, MiB | of its own, MiB |",
         "| --- | --- | --- | --- | --- |",
     ]
     for model, result in results.items():
-        for name, runs in result["fresh"].items():
-            cells = [model, name.replace(" -", "")]
-            cells.append(spread([run["start_up"] for run in runs]))
-            cells += [f"{statistics.median(run[field] for run in runs):.0f}" for field in ("VmHWM", "RssAnon")]
+        fresh = result.get("fresh", {})
+        programs = [(name.replace(" -", ""), runs, ("VmHWM", "RssAnon")) for name, runs in fresh.items()]
+        if "rounds" in result:
+            fields = ("Pss", "Pss_Anon")
+            programs.append(("homlora, first round", result["rounds"]["ours"], fields))
+            programs.append(("Flower, first round", result["rounds"]["flower"], fields))
+        for name, runs, fields in programs:
+            cells = [model, name, "not available", "", ""]
+            if runs:
+                cells[2] = spread([run["start_up"] for run in runs])
+                cells[3:] = [f"{statistics.median(run[field] for run in runs):.0f}" for field in fields]
             lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def loss_lines(results, steps_taken):
+    """What says that the programs did the same work, or why one did none."""
+    lines = []
+    for name, result in results.items():
+        if "loss_difference" in result:
+            compared = min(LOSS_STEPS, steps_taken * result["steps"])
+            lines.append(f"{name}: losses of the first {compared} steps differ by {result['loss_difference']:.1e}")
+        whole = result.get("rounds")
+        if whole and whole["flower"]:
+            compared = min(rounds.LOSS_ROUNDS, len(whole["flower"][0]["loss"]))
+            lines.append(
+                f"{name}: clients' losses of the first {compared} rounds differ by {whole['loss_difference']:.1e};"
+                f" Flower has {max(run['processes'] for run in whole['flower'])} processes and spends"
+                f" {100 * rounds.share_in_steps(whole['flower']):.0f}% of a round in local steps"
+            )
+        if whole and whole["missing"]:
+            lines.append(f"{name}: no Flower: {whole['missing']}")
     return lines
 
 
@@ -196,18 +251,28 @@ def parse_arguments():
     parser.add_argument("--data", type=Path, help="dataset.h5 of SST-2 (default: data/sst2.h5, else data/wordnet.h5)")
     parser.add_argument("--repetitions", type=int, default=8, help="turns of each program (default 8)")
     parser.add_argument(
-        "--program", type=Path, default=ROOT / "build/release/tests/step_benchmark", help="a built step_benchmark"
+        "--program", type=Path, default=ROOT / "build/release/tests/step_benchmark", help="a built step_benchmark;"
+        " --flower takes pf2lora from the folder above it"
     )
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
+    parser.add_argument("--flower", action="store_true", help="whole rounds beside Flower, installed on first use")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of a run with --flower (default 4)")
+    parser.add_argument("--without-steps", action="store_true", help="only what --flower adds")
+    parser.add_argument("--small", action="store_true", help="only the random BERT")
     arguments = parser.parse_args()
     if arguments.repetitions < 1:
         parser.error("--repetitions must be at least 1")
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2: the first one is not timed")
+    if arguments.without_steps and (arguments.check or not arguments.flower):
+        parser.error("--without-steps needs --flower, and leaves --check without anything to check")
     if arguments.data is None:
         arguments.data = ROOT / "data/sst2.h5"
         if not arguments.data.exists():
             arguments.data = ROOT / "data/wordnet.h5"
             print("run.py: no data/sst2.h5 and no --data: taking wordnet, whose sentences are shorter", file=sys.stderr)
-    for path in (arguments.data, arguments.program):
+    arguments.pf2lora = arguments.program.resolve().parents[1] / "pf2lora"
+    for path in (arguments.data, arguments.program, *([arguments.pf2lora] if arguments.flower else [])):
         if not path.exists():
             parser.error(f"{path} does not exist")
     return arguments
@@ -215,21 +280,26 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
+    missing = rounds.flower_missing() if arguments.flower else None
     os.environ["OMP_NUM_THREADS"] = "1"
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})  # both programs inherit it
+    cores = os.sched_getaffinity(0)
+    core = max(cores)
+    os.sched_setaffinity(0, {core})  # all programs inherit it
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
     load = os.getloadavg()[0]
-    work = {"MiniLM": (ROOT / "models/minilm", 3), "2 layers x 128": (small_bert(), 20)}
-    results = {name: Bench(arguments, model, steps).run() for name, (model, steps) in work.items()}
+    work = {} if arguments.small else {"MiniLM": (ROOT / "models/minilm", 3)}
+    work["2 layers x 128"] = (small_bert(), 20)
+    results = {}
+    for name, (model, steps) in work.items():
+        results[name] = {} if arguments.without_steps else Bench(arguments, model, steps).run()
+        if arguments.flower:
+            results[name]["rounds"] = measure_rounds(arguments, model, cores - {core} or cores, missing)
 
     steps, met = step_table(results)
     report = [f"{cpu_model()}, core {core} alone, load {load:.1f} at the start; {arguments.data.name}, batch 16", ""]
     report += steps + [""] + fresh_table(results) + [""]
-    for name, result in results.items():
-        compared = min(LOSS_STEPS, (arguments.repetitions + 1) * result["steps"])
-        report.append(f"{name}: losses of the first {compared} steps differ by {result['loss_difference']:.1e}")
+    report += loss_lines(results, arguments.repetitions + 1)
     text = "\n".join(report)
     print(text)
     (OUTPUT / "steps.md").write_text(text + "\n")

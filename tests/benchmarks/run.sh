@@ -7,7 +7,8 @@ usage() {
 usage: tests/benchmarks/run.sh [OPTION...]
 
 Sets up what is missing, builds the release preset's step_benchmark and compares its steps with a PyTorch +
-transformers + PEFT loop, one thread each. Options go to tests/benchmarks/run.py:
+transformers + PEFT loop, one thread each; with --flower also whole rounds with Flower's. Options go to
+tests/benchmarks/run.py:
 
 TEXT
   .venv/bin/python tests/benchmarks/run.py --help 2>/dev/null || true
@@ -23,5 +24,6 @@ source jobs/machine.sh
 
 jobs/setup.sh
 build_release step_benchmark
+case " $* " in *" --flower "*) build_release pf2lora ;; esac
 allow_mpi_as_root
 exec .venv/bin/python tests/benchmarks/run.py "$@"
