@@ -25,7 +25,7 @@ def write(configurations: list[tuple[Configuration, str, str]], output: Path, su
     pictures = files / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
     several = len(found.subjects) > 1
-    sections = [_top(found)]
+    sections = [_top(found, details)]
     if several:
         sections.append(_together(found))
     for number, subject in enumerate(found.subjects[:details]):
@@ -46,11 +46,13 @@ def write(configurations: list[tuple[Configuration, str, str]], output: Path, su
     return target
 
 
-def _top(found: Study) -> dict:
+def _top(found: Study, details: int) -> dict:
     several = len(found.subjects) > 1
     if several:
+        told_one_by_one = found.subjects if len(found.subjects) <= details else [
+            subject for subject in found.subjects if not subject.is_matrix]  # of these the tables say the same
         findings = [*rank_study_text.across(found),
-                    *(f"{subject.label}: {rank_study_text.verdict(found, subject)}" for subject in found.subjects)]
+                    *(f"{subject.label}: {rank_study_text.verdict(found, subject)}" for subject in told_one_by_one)]
     else:
         findings = rank_study_text.findings(found, found.subjects[0])
     if found.without:
@@ -66,7 +68,7 @@ def _top(found: Study) -> dict:
 
 
 def _together(found: Study) -> dict:
-    tables = [*rank_study_tables.known_ranks_overview(found), rank_study_tables.overview(found)]
+    tables = [rank_study_tables.known_ranks_by_setting(found), *rank_study_tables.known_ranks_overview(found), rank_study_tables.overview(found)]
     tables += [rank_study_tables.correlations_overview(found, cause) for cause in GIVEN]
     return {"heading": "All configurations", "tables": tables, "plots": [rank_study_figures.known_ranks(found)]}
 

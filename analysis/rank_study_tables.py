@@ -104,6 +104,27 @@ def known_ranks_overview(study: Study) -> list[Table]:
     return [right, both]
 
 
+def known_ranks_by_setting(study: Study) -> Table | None:
+    """The matrix problem in several settings: a row a method, how often rank, own rank and matrix are right."""
+    subjects = [s for s in study.subjects if s.is_matrix and s.knows_ranks]
+    settings = list(dict.fromkeys(s.setting for s in subjects))
+    if len(settings) < 2:
+        return None
+    cells = {(s.method, s.setting): _right_of(s) for s in subjects}
+    table = Table("Known ranks: right of the clients of all seeds", ["method", *settings])
+    for method in dict.fromkeys(s.method for s in subjects):
+        table.rows.append([method, *(cells.get((method, setting), DASH) for setting in settings)])
+    table.note = (f"Rank of the total, rank of the own term ({SHORT[COUNTS[0]]} both), matrix; in brackets the median "
+                  f"relative error. Of {', '.join(dict.fromkeys(str(s.of_truths('rank').size) for s in subjects))}.")
+    return table
+
+
+def _right_of(subject: Subject) -> str:
+    own = str(int(subject.own_right(COUNTS[0]).sum())) if subject.two_levels else DASH
+    return (f"{int(subject.right(COUNTS[0]).sum())}, {own}, {int(subject.of_truths('matrix_right').sum())} "
+            f"({small(float(np.nanmedian(subject.of_truths('error'))))})")
+
+
 # ---- one configuration ------------------------------------------------------------------------------------
 def by_client(subject: Subject) -> list[Table]:
     """A row a client of the first seed: what it holds, and its measures of the total and of its own term."""

@@ -58,10 +58,14 @@ def across(study: Study) -> list[str]:
             found.append(f"Every rank ({order[0]}) is right and every matrix wrong: {'; '.join(wrong)}.")
         if same := [s.label for s in known if s.same_for_all(("total", COUNTS[0]))]:
             found.append(f"The {COUNTS[0]} is the same for every client, whatever the target's: {'; '.join(same)}.")
-        if own := [f"{s.label} {int(s.own_right(COUNTS[0]).sum())} of {s.of_truths('rank').size}" for s in known
-                   if s.two_levels and s.own_right(COUNTS[0]).mean() > 0.5]:
-            found.append(f"For more than half of the clients the own term's {COUNTS[0]} is the number of directions that "
-                         f"are theirs alone: {'; '.join(own)}.")
+        counted: dict[str, list] = {}
+        for s in (s for s in known if s.two_levels):
+            counted.setdefault(s.method or s.label, []).append(s.own_right(COUNTS[0]))
+        own = [f"{method} {sum(int(r.sum()) for r in rights)} of {sum(r.size for r in rights)}"
+               for method, rights in counted.items()]
+        if own:
+            found.append(f"The own term's {COUNTS[0]} is the number of directions that are a client's alone: "
+                         f"{'; '.join(own)}.")
     texts = [s for s in study.subjects if ("", RATIO) in s.effects and ENTROPY in s.causes]
     for shown, what in ((True, "goes along with"), (False, "is not shown to go along with")):
         ratios = [(s.label, s.correlations["", RATIO, ENTROPY, True]) for s in texts]

@@ -115,6 +115,9 @@ class Algorithm {
   virtual std::optional<Predictor> common_predictor(const torch::Tensor& common) const;
   virtual Predictor personal_predictor(const ClientGroup& group) const;
 
+  // Whether what a round does depends on how many there will be, so that a run may not go on with more.
+  virtual bool rounds_matter() const { return false; }
+
   // The levels that spectra and export show; where a level has no pairs its rank is 0.
   virtual LevelRows common_level(const ClientGroup& group) const = 0;
   virtual LevelRows client_level(const ClientGroup& group) const = 0;

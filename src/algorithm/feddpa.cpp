@@ -98,6 +98,7 @@ class FedDpa final : public Algorithm {
     };
   }
   bool is_personal() const override { return true; }
+  bool rounds_matter() const override { return order_ != Order::in_turn; }
   LevelRows common_level(const ClientGroup& group) const override {
     return {&global_.level(), global_.rows(group)};
   }

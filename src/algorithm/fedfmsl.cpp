@@ -107,6 +107,7 @@ class FedFmsl final : public Algorithm {
     };
   }
   bool is_personal() const override { return true; }
+  bool rounds_matter() const override { return own_.stage_one_rounds == 0; }
   LevelRows common_level(const ClientGroup& group) const override {
     return {&global_.level(), global_.rows(group)};
   }

@@ -42,6 +42,7 @@ class Pf2Lora : public Algorithm {
   std::optional<AdapterSet> common_model(const torch::Tensor& common) const override;
   AdapterSet personal_model(const ClientGroup& group) const override;
   bool is_personal() const override { return !client_.empty(); }
+  bool rounds_matter() const override { return own_.spectral_penalty > 0; }
   LevelRows common_level(const ClientGroup& group) const override;
   LevelRows client_level(const ClientGroup& group) const override;
 

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/profile.h"
 #include "native/kernels.h"
 
 namespace pf2lora {
@@ -26,6 +27,7 @@ RowOptimizer::RowOptimizer(Rule rule, int64_t size, double weight_decay)
 void RowOptimizer::step(torch::Tensor rows, const torch::Tensor& gradient, torch::Tensor state,
                         double rate) const {
   if (size_ == 0) return;
+  const ProfileSpan span("optimizer", "step");
   if (rule_ == Rule::sgd) {
     if (weight_decay_ != 0) rows.mul_(1 - rate * weight_decay_);
     rows.sub_(gradient, rate);

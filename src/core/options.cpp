@@ -72,6 +72,10 @@ void Options::visit(OptionVisitor& v) {
   v.option("device", device, "where the model runs", one_of({"cpu"}));
   v.option("progress", progress, "bar in a terminal, lines in a log; auto tells which",
            one_of({"auto", "bar", "lines", "off"}));
+  v.option("profile", profile,
+           "file for the times of phases and operations, as trace viewers read them (Perfetto, "
+           "chrome://tracing)",
+           anything());
   v.option("dry-run", dry_run, "check everything, print placement, memory and bytes a round, train nothing");
 
   v.group("problem");

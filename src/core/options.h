@@ -108,6 +108,7 @@ struct Options : OptionSet {
   int64_t threads = 1;
   std::string device = "cpu";
   std::string progress = "auto";
+  std::string profile;
   bool dry_run = false;
   // problem
   std::string problem = "transformer";

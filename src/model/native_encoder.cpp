@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/profile.h"
 #include "model/native_adapters.h"
 #include "native/activation_op.h"
 #include "native/attention_op.h"
@@ -71,8 +72,7 @@ std::vector<ValueId> NativeEncoder<T>::Start::all() const {
 
 template <class T>
 NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling,
-                                int64_t classes, int64_t prefix_cache_bytes,
-                                native::Storage storage)
+                                int64_t classes, int64_t prefix_cache_bytes, native::Storage storage)
     : config_(weights.config),
       storage_(storage),
       sites_(std::move(sites)),
@@ -280,10 +280,16 @@ std::unique_ptr<typename NativeEncoder<T>::Run> NativeEncoder<T>::run(const Batc
                                                                       const AdapterSet& adapters,
                                                                       Reach reach) const {
   auto run = std::make_unique<Run>(kernels_, pool_, batch, adapters, reach);
-  run->pass.adapters = native::pack_adapters(kernels_, pool_, view_of<T>(run->adapters), site_shapes_, head_,
-                                             reach == Reach::value);
+  {
+    const ProfileSpan span("encoder", "pack adapters");
+    run->pass.adapters = native::pack_adapters(kernels_, pool_, view_of<T>(run->adapters), site_shapes_,
+                                               head_, reach == Reach::value);
+  }
   above_.prepare(run->pass);
-  start(batch, run->pass);
+  {
+    const ProfileSpan span("encoder", "states under the adapters");
+    start(batch, run->pass);
+  }
   above_.value(run->pass, std::array{scores_});
   return run;
 }

@@ -8,6 +8,7 @@ template <class T>
 class ActivationOperation final : public Operation<T> {
  public:
   explicit ActivationOperation(Activation kind) : kind_(kind) {}
+  const char* name() const override { return "activation"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;

@@ -9,6 +9,7 @@ class AttentionOperation final : public Operation<T> {
  public:
   // Where the query has a row for each example, it is that of the first token.
   AttentionOperation(int64_t heads, bool causal) : heads_(heads), causal_(causal) {}
+  const char* name() const override { return "attention"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;

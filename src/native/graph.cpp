@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/profile.h"
+
 namespace pf2lora::native {
 
 template <class T>
@@ -75,7 +77,10 @@ void Graph<T>::value(Pass<T>& pass, std::span<const ValueId> read) const {
     const Place& place = places_[size_t(id)];
     if (place.operation == nullptr) continue;
     const Operation<T>& operation = *place.operation;
-    operation.value(pass);
+    {
+      const ProfileSpan span("value", operation.name());
+      operation.value(pass);
+    }
     if (pass.reach == Reach::value || !place.active) pass.kept[size_t(operation.id)].clear();
     for (ValueId input : operation.inputs) {
       const Place& source = places_[size_t(input)];
@@ -91,7 +96,10 @@ void Graph<T>::gradient(Pass<T>& pass) const {
   for (auto place = places_.rbegin(); place != places_.rend(); ++place) {
     if (!place->active) continue;
     const Operation<T>& operation = *place->operation;
-    operation.gradient(pass);
+    {
+      const ProfileSpan span("gradient", operation.name());
+      operation.gradient(pass);
+    }
     if (pass.reach != Reach::tangent || !operation.rereads_gradient())
       pass.gradient[size_t(operation.id)].reset();
   }
@@ -102,7 +110,10 @@ void Graph<T>::tangent(Pass<T>& pass) const {
   for (const Place& place : places_) {
     if (!place.active) continue;
     const Operation<T>& operation = *place.operation;
-    operation.tangent(pass);
+    {
+      const ProfileSpan span("tangent", operation.name());
+      operation.tangent(pass);
+    }
     for (ValueId input : operation.inputs) {
       const Place& source = places_[size_t(input)];
       if (source.last_reader == operation.id && !source.tangent_is_reread)
@@ -115,7 +126,10 @@ template <class T>
 void Graph<T>::gradient_tangent(Pass<T>& pass) const {
   for (auto place = places_.rbegin(); place != places_.rend(); ++place) {
     if (!place->active) continue;
-    place->operation->gradient_tangent(pass);
+    {
+      const ProfileSpan span("gradient tangent", place->operation->name());
+      place->operation->gradient_tangent(pass);
+    }
     pass.gradient_tangent[size_t(place->operation->id)].reset();
   }
 }

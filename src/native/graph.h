@@ -73,6 +73,7 @@ template <class T>
 class Operation {
  public:
   virtual ~Operation() = default;
+  virtual const char* name() const = 0;  // for profiles
   virtual void value(Pass<T>& pass) const = 0;
   virtual void gradient(Pass<T>& pass) const = 0;
   virtual void tangent(Pass<T>& pass) const = 0;

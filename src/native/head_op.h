@@ -8,6 +8,7 @@ template <class T>
 class HeadOperation final : public Operation<T> {
  public:
   explicit HeadOperation(int64_t in) : in_(in) {}
+  const char* name() const override { return "head"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;

@@ -20,6 +20,7 @@ class LinearOperation final : public Operation<T> {
   LinearOperation(FrozenLayer<T> layer, int64_t in, int site)
       : layer_(std::move(layer)), in_(in), site_(site) {}
 
+  const char* name() const override { return "linear"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;

@@ -11,6 +11,7 @@ class AddNormOperation final : public Operation<T> {
   // gain and shift [width]. Inputs a and b.
   AddNormOperation(std::vector<T> gain, std::vector<T> shift, double epsilon)
       : gain_(std::move(gain)), shift_(std::move(shift)), epsilon_(epsilon) {}
+  const char* name() const override { return "norm"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;

@@ -8,6 +8,7 @@ namespace pf2lora::native {
 template <class T>
 class PoolingOperation : public Operation<T> {
  public:
+  const char* name() const override { return "pooling"; }
   void value(Pass<T>& pass) const override {
     this->pool(pass.batch, this->input(pass.value), this->make(pass.value, pass));
   }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/profile.h"
 
 namespace pf2lora {
 
@@ -15,9 +16,18 @@ inline const std::vector<std::string> kPhaseNames = {"train",    "move",    "all
 
 class PhaseClock {
  public:
-  void start() { watch_.restart(); }
+  void start() {
+    watch_.restart();
+    begin_ = profile().now();
+  }
   // Credits the time since the last call to that phase.
-  void passed(Phase phase) { seconds_[size_t(phase)] += watch_.restart(); }
+  void passed(Phase phase) {
+    seconds_[size_t(phase)] += watch_.restart();
+    if (!profile().recording()) return;
+    const int64_t end = profile().now();
+    profile().add("phase", kPhaseNames[size_t(phase)].c_str(), begin_, end);
+    begin_ = end;
+  }
   // Seconds by phase since the last call.
   std::array<double, 6> take() {
     const auto result = seconds_;
@@ -27,6 +37,7 @@ class PhaseClock {
 
  private:
   Stopwatch watch_;
+  int64_t begin_ = 0;  // of the phase, in the profile's time
   std::array<double, 6> seconds_{};
 };
 

@@ -39,12 +39,12 @@ Texts checkpoint_texts(const std::string& config, const Texts& input_digests) {
   return texts;
 }
 
-void check_resumed(const Texts& saved, const Texts& now, const Options& options) {
+void check_resumed(const Texts& saved, const Texts& now, const Options& options, bool rounds_matter) {
   std::set<std::string> free = {
       "output",  "resume",   "overwrite",    "dry-run", "max-hours", "checkpoint-every",
-      "threads", "progress", "prefix-cache", "model",   "data"};
+      "threads", "progress", "prefix-cache", "model",   "data",      "profile"};
   const bool rates_depend_on_rounds = options.schedule != "constant" || options.warmup > 0;
-  if (!rates_depend_on_rounds) free.insert("rounds");
+  if (!rates_depend_on_rounds && !rounds_matter) free.insert("rounds");
   const auto before = parse_lines(find_text(saved, kConfig));
   std::vector<std::string> changes;
   for (const auto& [name, value] : parse_lines(find_text(now, kConfig))) {

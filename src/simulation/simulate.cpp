@@ -8,6 +8,7 @@
 #include "algorithm/registry.h"
 #include "algorithm/row_optimizer.h"
 #include "core/clock.h"
+#include "core/profile.h"
 #include "core/stop_signal.h"
 #include "data/sampler.h"
 #include "io/output_directory.h"
@@ -16,6 +17,7 @@
 #include "simulation/loss_watch.h"
 #include "simulation/phases.h"
 #include "simulation/plan.h"
+#include "simulation/profile_file.h"
 #include "simulation/resume_check.h"
 #include "simulation/round_pace.h"
 #include "simulation/run_history.h"
@@ -57,6 +59,7 @@ class Simulation {
     if (was_complete_) return {.was_complete = true};
     if (options_.dry_run) return {};
     TimeLimit clock(options_.max_hours);
+    if (!options_.profile.empty()) profile().start(profile_spans(comm_.size()));
     phases_.start();
     for (int64_t round = state_->round + 1; round <= options_.rounds; ++round) {
       const Stopwatch round_watch;
@@ -86,6 +89,7 @@ class Simulation {
       const std::string ending = last ? "done" : stop ? reason_to_stop(clock) : "";
       if (schedule_.saves(round) || !ending.empty()) save(ending);
       phases_.passed(Phase::write);
+      if (!ending.empty() && profile().recording()) write_profile(comm_, options_.profile);
       if (stop) return stopped(ending);
     }
     finish();
@@ -166,12 +170,13 @@ void Simulation::prepare() {
     if (!options_.dry_run || mode == OutputMode::resume) provenance = problem_->provenance();
   });
   texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
+  if (!options_.profile.empty() && !options_.dry_run) make_profile_file(comm_, options_.profile);
   comm_.together([&] {
     if (directory_ && !options_.dry_run) directory_->create();
   });
   if (mode == OutputMode::resume) {
     load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5", [&](const Texts& saved) {
-      check_resumed(saved, texts_, options_);
+      check_resumed(saved, texts_, options_, algorithm_->rounds_matter());
       history_ = read_history(find_text(saved, kHistory));
     });
     comm_.together([&] { check_rounds_left(state_->round, options_); });
@@ -211,6 +216,7 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
   for (const Group& group : groups) {
     if (group.rank != comm_.rank()) continue;
     ClientGroup rows = state_->clients.group(group.clients, state_->common);
+    const ProfileSpan span("clients", "local steps of a group");
     const LocalReport report =
         algorithm_->local_steps(rows, {Purpose::batch, round, 0, options_.local_steps});
     check_finite(rows.common, group.clients, "common parameters", round, options_.local_steps - 1);

@@ -3,8 +3,9 @@
 // interleave its blocks with those of another program:
 //   start METHOD                             start values of the common parameters by name
 //   rows FIRST STEPS                         dataset rows of client 0's batches (slot 0)
-//   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS  takes these steps: seconds and mean loss of each
-// HYPERGRADIENT is - for a method without one.
+//   bf16                                     whether this processor offers --precision bf16
+//   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean loss of each
+// HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
 #include <torch/torch.h>
 
 #include <iostream>
@@ -17,6 +18,7 @@
 #include "algorithm/registry.h"
 #include "comm/communicator.h"
 #include "core/clock.h"
+#include "native/kernels.h"
 #include "simulation/run_state.h"
 
 namespace pf2lora {
@@ -28,7 +30,6 @@ Options benchmark_options(const std::string& model, const std::string& data) {
   Options options;
   options.model = model;
   options.data = data;
-  options.precision = "fp32";
   options.partition = "iid";
   options.clients = 2;
   options.lockstep = 2;
@@ -43,15 +44,16 @@ struct Training {
 
 class Benchmark {
  public:
-  explicit Benchmark(const Options& options) : options_(options), problem_(make_problem(options_, {})) {}
+  explicit Benchmark(const Options& options) : options_(options) {}
 
   json answer(std::istringstream request) {
     std::string method, hypergradient;
     request >> method;
     if (method == "start") {
       request >> method;
-      return start(training(method, "-", 1));
+      return start(training(method, "-", 1, "fp32"));
     }
+    if (method == "bf16") return native::kernels<float>().product_half != nullptr;
     int64_t lockstep = 1, first = 0, steps = 0;
     if (method == "rows") {
       request >> first >> steps;
@@ -59,18 +61,32 @@ class Benchmark {
     }
     request >> hypergradient >> lockstep >> first >> steps;
     if (!request) throw std::invalid_argument("not a request: " + request.str());
-    return take_steps(training(method, hypergradient, lockstep), first, steps);
+    std::string precision = "fp32";
+    request >> precision;
+    return take_steps(training(method, hypergradient, lockstep, precision), first, steps);
   }
 
  private:
-  Training& training(const std::string& method, const std::string& hypergradient, int64_t lockstep) {
-    Training& found = trainings_[method + "/" + hypergradient + "/" + std::to_string(lockstep)];
+  Problem& problem(const std::string& precision) {
+    std::unique_ptr<Problem>& found = problems_[precision];
+    if (found) return *found;
+    Options options = options_;
+    options.precision = precision;
+    found = make_problem(options, {});
+    return *found;
+  }
+
+  Training& training(const std::string& method, const std::string& hypergradient, int64_t lockstep,
+                     const std::string& precision) {
+    Training& found =
+        trainings_[method + "/" + hypergradient + "/" + std::to_string(lockstep) + "/" + precision];
     if (found.algorithm) return found;
+    const Problem& problem = this->problem(precision);
     const AlgorithmRow& row = find_algorithm(method);
     const auto own = row.make_options ? row.make_options() : nullptr;
     if (auto* bilevel = dynamic_cast<Pf2LoraOptions*>(own.get())) bilevel->hypergradient = hypergradient;
-    found.algorithm = row.make(options_, own.get(), *problem_);
-    const RunState state(*found.algorithm, *problem_, options_.clients, 1);
+    found.algorithm = row.make(options_, own.get(), problem);
+    const RunState state(*found.algorithm, problem, options_.clients, 1);
     std::vector<int64_t> clients(static_cast<size_t>(lockstep));
     std::iota(clients.begin(), clients.end(), 0);
     found.group = state.clients.group(clients, state.common);
@@ -87,10 +103,10 @@ class Benchmark {
     return values;
   }
 
-  json rows(int64_t first, int64_t steps) const {
+  json rows(int64_t first, int64_t steps) {
     json batches = json::array();
     for (int64_t step = first; step < first + steps; ++step)
-      batches.push_back(problem_->training_batch({0}, Purpose::batch, 1, step, 0).examples);
+      batches.push_back(problem("fp32").training_batch({0}, Purpose::batch, 1, step, 0).examples);
     return batches;
   }
 
@@ -107,7 +123,7 @@ class Benchmark {
   }
 
   const Options options_;
-  const std::unique_ptr<Problem> problem_;
+  std::map<std::string, std::unique_ptr<Problem>> problems_;  // by precision
   std::map<std::string, Training> trainings_;
 };
 

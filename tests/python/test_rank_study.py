@@ -364,14 +364,22 @@ def test_what_stands_out_over_configurations_of_known_rank(tmp_path):
     same = matrix_run(tmp_path / "same" / "results.h5", errors=(0.2, 0.3), **KNOWN, hypergradient="joint")
     with h5py.File(same, "r+") as file:
         file["total_singular_values"][...] = [3, 2.5, 2.2, 2, 2]
+        file["client_singular_values"][:, 0] = 0  # its target has no direction of its own
     found = study_of(good, wrong, same)
     labels = [s.label for s in found.subjects]
-    first, second, third = rank_study_text.across(found)
+    first, second, third, fourth = rank_study_text.across(found)
     # Values as even as 3, 2.5, 2.5, 2, 2 of a 10 x 10 matrix look like noise to the noise-edge rank.
     assert first == ("Over all configurations, of 6 ranks are right: numerical rank (1e-2) 5, numerical rank (1e-3) 5, "
                      "gap rank 5 and noise-edge rank 2.")
     assert second == f"Every rank (numerical rank (1e-2)) is right and every matrix wrong: {labels[1]}."
     assert third == f"The numerical rank (1e-2) is the same for every client, whatever the target's: {labels[2]}."
+    assert fourth == ("The own term's numerical rank (1e-2) is the number of directions that are a client's alone: "
+                      + "; ".join(f"{label} {own} of 2" for label, own in zip(labels, (0, 0, 1))) + ".")
+    for subject, setting in zip(found.subjects, ("clean", "noisy", "noisy")):
+        subject.method, subject.setting = "same" if subject is found.subjects[2] else "one", setting
+    table = rank_study_tables.known_ranks_by_setting(found)
+    assert table.columns == ["method", "clean", "noisy"]
+    assert table.rows == [["one", "2, 0, 2 (1e−8)", "2, 0, 0 (0.25)"], ["same", "–", "1, 1, 0 (0.25)"]]
     right, both = rank_study_tables.known_ranks_overview(found)
     assert [row[right.columns.index("gap")] for row in right.rows] == ["2", "2", "1"]
     assert [row[right.columns.index("matrix")] for row in right.rows] == ["2", "0", "0"]

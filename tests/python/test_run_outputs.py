@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -45,6 +46,41 @@ def test_xarray_opens_results_with_named_dimensions(finished):
         assert data.sizes["client"] == options["clients"]
         assert not [name for name in (*data.dims, *data.variables) if name.startswith("phony_dim")]
         assert data.attrs["format"] == "pf2lora-results" and data.attrs["ranks"] == 2
+
+
+def test_a_profile_holds_the_phases_and_operations_of_every_rank(small_text, tmp_path):
+    options = {**small_text, "output": tmp_path / "run", "profile": tmp_path / "trace.json"}
+    run(options, 2)
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    data = analysis.load(tmp_path / "run")
+    for rank in (0, 1):
+        mine = [event for event in events if event["pid"] == rank]
+        phases = [event for event in mine if event["cat"] == "phase"]
+        operations = [event for event in mine if event["cat"] in ("value", "gradient", "tangent", "gradient tangent")]
+        assert {event["name"] for event in operations} >= {"linear", "norm", "activation", "attention", "head"}
+        for phase in ("train", "evaluate"):
+            spans = [event for event in phases if event["name"] == phase]
+            assert len(spans) == options["rounds"]
+            recorded = float(data.phase_seconds.sel(phase=phase).isel(process=rank).sum())
+            assert sum(event["dur"] for event in spans) / 1e6 == pytest.approx(recorded, rel=0.02, abs=2e-3)
+        inside = [any(phase["ts"] <= event["ts"] and event["ts"] + event["dur"] <= phase["ts"] + phase["dur"] + 1
+                      for phase in phases) for event in operations]
+        assert all(inside)
+        totals = {(total["kind"], total["name"]): total for total in trace["totals"] if total["rank"] == rank}
+        linear = [event["dur"] for event in operations if (event["cat"], event["name"]) == ("gradient", "linear")]
+        assert totals["gradient", "linear"]["count"] == len(linear) > 0
+        assert totals["gradient", "linear"]["seconds"] == pytest.approx(sum(linear) / 1e6, rel=1e-6)
+    without = {**options, "output": tmp_path / "without", "profile": ""}
+    run(without, 2)
+    assert_same(digests(tmp_path / "run"), digests(tmp_path / "without"))
+
+
+def test_a_profile_that_cannot_be_written_is_refused_before_the_run(small_text, tmp_path):
+    options = {**small_text, "output": tmp_path / "run", "profile": tmp_path / "no" / "trace.json"}
+    done = run(options, 2, code=3)
+    assert done.stderr.count("pf2lora: ") == 1 and f"cannot be written to {tmp_path}/no/trace.json" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_hdf5_tools_read_the_files(finished):

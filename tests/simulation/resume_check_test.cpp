@@ -27,9 +27,9 @@ std::string replaced(const std::string& from, const std::string& to) {
 }
 
 template <class E>
-std::string refusal(const Texts& now, const Options& options = {}) {
+std::string refusal(const Texts& now, const Options& options = {}, bool rounds_matter = false) {
   try {
-    check_resumed(texts(kBefore), now, options);
+    check_resumed(texts(kBefore), now, options, rounds_matter);
   } catch (const E& error) {
     return error.what();
   }
@@ -37,7 +37,7 @@ std::string refusal(const Texts& now, const Options& options = {}) {
 }
 
 TEST(ResumeCheck, TheSameOptionsPass) {
-  EXPECT_NO_THROW(check_resumed(texts(kBefore), texts(kBefore), {}));
+  EXPECT_NO_THROW(check_resumed(texts(kBefore), texts(kBefore), {}, false));
 }
 
 TEST(ResumeCheck, WhereHowLongAndHowFastMayChange) {
@@ -47,7 +47,7 @@ TEST(ResumeCheck, WhereHowLongAndHowFastMayChange) {
                                  {"prefix-cache = 1", "prefix-cache = 0"},
                                  {"rounds = 10", "rounds = 20"},
                                  {"rounds = 10\n", "rounds = 10\nresume = true\nmax-hours = 2\n"}}) {
-    EXPECT_NO_THROW(check_resumed(texts(kBefore), texts(replaced(from, to)), {})) << to;
+    EXPECT_NO_THROW(check_resumed(texts(kBefore), texts(replaced(from, to)), {}, false)) << to;
   }
 }
 
@@ -55,6 +55,13 @@ TEST(ResumeCheck, AChangedOptionIsNamedWithBothValues) {
   EXPECT_THAT(refusal<OptionError>(texts(replaced("rank = 8", "rank = 4"))),
               AllOf(HasSubstr("--rank is '4'"), HasSubstr("'8'")));
   EXPECT_THAT(refusal<OptionError>(texts(kBefore + "clip = 1\n")), HasSubstr("--clip is '1'"));
+}
+
+TEST(ResumeCheck, RoundsThatMatterToTheMethodMayNotChange) {
+  const Texts more = texts(replaced("rounds = 10", "rounds = 20"));
+  EXPECT_EQ(refusal<OptionError>(more), "");
+  EXPECT_THAT(refusal<OptionError>(more, {}, true), HasSubstr("--rounds is '20' (was '10')"));
+  EXPECT_NO_THROW(check_resumed(texts(kBefore), texts(kBefore), {}, true));
 }
 
 TEST(ResumeCheck, AllChangedOptionsStandInOneMessage) {
