@@ -373,7 +373,8 @@ TEST_F(CommandLine, HelpShowsEveryOptionWithinAHundredColumns) {
   for (OptionSet* set : {static_cast<OptionSet*>(&options), static_cast<OptionSet*>(&first),
                          static_cast<OptionSet*>(&third)}) {
     for (const OptionEntry& entry : list_options(*set)) {
-      const std::string value = entry.is_flag() ? "" : " [" + format_value(entry) + "]";
+      const std::string shown = format_value(entry).empty() ? "empty" : format_value(entry);
+      const std::string value = entry.is_flag() ? "" : " [" + shown + "]";
       EXPECT_THAT(page.str(), HasSubstr("\n  --" + entry.name + value + " ")) << entry.name;
     }
   }
