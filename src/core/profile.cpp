@@ -26,10 +26,9 @@ int64_t Profile::now() const {
 
 void Profile::add(const char* kind, const char* name, int64_t begin, int64_t end) {
   if (!recording_) return;
-  Total*& total = places_[{kind, name}];
-  if (total == nullptr) total = &totals_[{kind, name}];
-  ++total->count;
-  total->nanoseconds += end - begin;
+  Total& total = totals_[{kind, name}];
+  ++total.count;
+  total.nanoseconds += end - begin;
   if (spans_.size() < most_) spans_.push_back({kind, name, begin, end});
 }
 

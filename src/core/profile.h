@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,7 +16,7 @@ class Profile {
   void start(size_t most);
   void stop() { recording_ = false; }
   bool recording() const { return recording_; }
-  // Nanoseconds since start().
+  // Nanoseconds since start(), or before it since some point of the past.
   int64_t now() const;
   // `kind` and `name` are literals, or live as long.
   void add(const char* kind, const char* name, int64_t begin, int64_t end);
@@ -29,15 +29,15 @@ class Profile {
     int64_t count = 0, nanoseconds = 0;
   };
   const std::vector<Span>& spans() const { return spans_; }
-  const std::map<std::pair<std::string, std::string>, Total>& totals() const { return totals_; }
+  using Totals = std::map<std::pair<std::string_view, std::string_view>, Total>;
+  const Totals& totals() const { return totals_; }  // by kind and name
 
  private:
   bool recording_ = false;
   int64_t start_ = 0;
   size_t most_ = 0;
   std::vector<Span> spans_;
-  std::map<std::pair<std::string, std::string>, Total> totals_;  // by kind and name
-  std::map<std::pair<const char*, const char*>, Total*> places_;
+  Totals totals_;
 };
 
 // That of this process, whose main thread alone records.

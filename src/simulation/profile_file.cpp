@@ -70,7 +70,7 @@ size_t profile_spans(int ranks) {
 
 void make_profile_file(const Communicator& comm, const std::string& file) {
   comm.together([&] {
-    if (comm.is_root() && !std::ofstream(file)) throw unwritable(file);
+    if (comm.is_root() && !std::ofstream(file, std::ios::app)) throw unwritable(file);
   });
 }
 

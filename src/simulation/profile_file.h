@@ -6,7 +6,8 @@
 
 namespace pf2lora {
 
-// All ranks, before the run. Makes the file on rank 0; throws AgreedError (invalid input) where it cannot.
+// All ranks, before the run. Makes the file on rank 0 where there is none, and leaves what is there; throws
+// AgreedError (invalid input) where it cannot.
 void make_profile_file(const Communicator& comm, const std::string& file);
 
 // All ranks. Rank 0 writes what every rank's profile() has recorded: JSON in the trace event format (complete

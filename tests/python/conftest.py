@@ -17,7 +17,7 @@ FILES = {"05": "animal", "06": "artifact", "13": "food", "15": "location", "18":
 
 
 def made_once(tmp_path_factory, name: str, make) -> Path:
-    """A folder of this session that make(folder) fills once for all workers of pytest-xdist; read it only."""
+    """A folder of this test run that make(folder) fills once for all workers of pytest-xdist; read it only."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, done = base / name, base / f"{name}.done"

@@ -71,6 +71,9 @@ def test_a_profile_holds_the_phases_and_operations_of_every_rank(small_text, tmp
         linear = [event["dur"] for event in operations if (event["cat"], event["name"]) == ("gradient", "linear")]
         assert totals["gradient", "linear"]["count"] == len(linear) > 0
         assert totals["gradient", "linear"]["seconds"] == pytest.approx(sum(linear) / 1e6, rel=1e-6)
+    before = (tmp_path / "trace.json").read_bytes()
+    run({"resume": True, "output": tmp_path / "run"}, 2)  # complete: its profile is left alone
+    assert (tmp_path / "trace.json").read_bytes() == before
     without = {**options, "output": tmp_path / "without", "profile": ""}
     run(without, 2)
     assert_same(digests(tmp_path / "run"), digests(tmp_path / "without"))
