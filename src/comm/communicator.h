@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/memory.h"
 
 namespace pf2lora {
 
@@ -61,6 +62,10 @@ class Communicator {
     together([&] { result.emplace(work()); });
     return std::move(*result);
   }
+
+  // All ranks, alike in `bytes`: a FilledMemory of which the ranks of a machine read one copy, filled by one of
+  // them. Where the system does not let them, each has its own. `fill` fails as work of together does.
+  std::shared_ptr<const std::byte> filled_on_node(size_t bytes, const FillMemory& fill) const;
 
   // All ranks. True everywhere if `stop` is true anywhere.
   bool agree(bool stop) const;

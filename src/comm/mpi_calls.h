@@ -16,6 +16,7 @@ namespace pf2lora {
 
 struct Communicator::State {
   MPI_Comm comm = MPI_COMM_NULL;
+  MPI_Comm machine = MPI_COMM_NULL;  // the ranks of this one's machine
   int rank = 0;
   int size = 1;
   int local_rank = 0;

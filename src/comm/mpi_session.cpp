@@ -26,7 +26,9 @@ void start_mpi() {
 Communicator::State::~State() {
   int finished = 1;
   MPI_Finalized(&finished);
-  if (!finished && comm != MPI_COMM_NULL) MPI_Comm_free(&comm);
+  if (finished) return;
+  for (MPI_Comm* own : {&machine, &comm})
+    if (*own != MPI_COMM_NULL) MPI_Comm_free(own);
 }
 
 MpiSession::MpiSession() : communicator_(nullptr) {
@@ -37,12 +39,12 @@ MpiSession::MpiSession() : communicator_(nullptr) {
   check_mpi(MPI_Comm_rank(state->comm, &state->rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(state->comm, &state->size), "MPI_Comm_size");
 
-  MPI_Comm machine = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(state->comm, MPI_COMM_TYPE_SHARED, state->rank, MPI_INFO_NULL, &machine),
-            "MPI_Comm_split_type");
-  check_mpi(MPI_Comm_rank(machine, &state->local_rank), "MPI_Comm_rank");
-  check_mpi(MPI_Comm_size(machine, &state->local_size), "MPI_Comm_size");
-  check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
+  check_mpi(
+      MPI_Comm_split_type(state->comm, MPI_COMM_TYPE_SHARED, state->rank, MPI_INFO_NULL, &state->machine),
+      "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_set_errhandler(state->machine, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(state->machine, &state->local_rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(state->machine, &state->local_size), "MPI_Comm_size");
 
   communicator_.state_ = state;
   state->hosts = communicator_.all_gather(processor_name());

@@ -11,6 +11,7 @@
 
 #include "adapters/adapter_set.h"
 #include "adapters/site.h"
+#include "core/memory.h"
 #include "data/batch.h"
 
 namespace pf2lora {
@@ -63,6 +64,10 @@ class Model {
   // Where prompts may stand; nullopt where the problem has no tokens.
   virtual std::optional<PromptRoom> prompt_room() const = 0;
   virtual int64_t frozen_parameters() const = 0;
+  // Bytes of frozen weights that the model keeps in a layout of its own, the same in every process, and their
+  // making: once, before the first question.
+  virtual int64_t packed_bytes() const { return 0; }
+  virtual void pack_weights(const FilledMemory&) {}
   // What computes the answers, for people: "native avx512".
   virtual std::string backend() const = 0;
   // Bytes that the cached states of one token take; 0 where nothing is cached.

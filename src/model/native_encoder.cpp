@@ -74,7 +74,6 @@ template <class T>
 NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling,
                                 int64_t classes, int64_t prefix_cache_bytes, native::Storage storage)
     : config_(weights.config),
-      storage_(storage),
       sites_(std::move(sites)),
       head_{classes, weights.config.hidden},
       lowest_layer_(lowest_layer(sites_, weights.config.layers)),
@@ -84,6 +83,7 @@ NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site>
       positions_(weights.positions),
       embedding_gain_(copy<T>(weights.embedding_norm.weight)),
       embedding_shift_(copy<T>(weights.embedding_norm.bias)),
+      block_(kernels_, storage),
       cache_(prefix_cache_bytes),
       features_(prefix_cache_bytes) {
   for (const Site& site : sites_) site_shapes_.push_back({site.rows, site.columns});
@@ -94,20 +94,20 @@ NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site>
 // ---- the network ------------------------------------------------------------------------------------------
 
 template <class T>
-native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, bool forward,
-                                                bool backward) const {
-  const Tensor weight = linear.weight.contiguous();
-  const int64_t out = weight.size(0), in = weight.size(1);
+native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, bool forward, bool backward) {
+  const auto held = std::make_shared<const Tensor>(linear.weight.contiguous());
+  const std::shared_ptr<const T> weight(held, held->template data_ptr<T>());
+  const int64_t out = held->size(0), in = held->size(1);
   native::FrozenLayer<T> layer;
-  if (forward) layer.transposed = freeze(kernels_, storage_, weight.data_ptr<T>(), 1, in, in, out);
-  if (backward) layer.plain = freeze(kernels_, storage_, weight.data_ptr<T>(), in, 1, out, in);
+  if (forward) layer.transposed = block_.add(weight, 1, in, in, out);
+  if (backward) layer.plain = block_.add(weight, in, 1, out, in);
   layer.bias = copy<T>(linear.bias);
   return layer;
 }
 
 template <class T>
 ValueId NativeEncoder<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site, Per per,
-                                 std::optional<ValueId> ready) const {
+                                 std::optional<ValueId> ready) {
   if (ready && site == kNoSite) return *ready;
   const int64_t out = layer.weight.size(0), in = layer.weight.size(1);
   std::vector<ValueId> inputs{x};
@@ -127,7 +127,7 @@ ValueId NativeEncoder<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const Froz
 // One transformer layer; with `per` example only the first token of each asks, and only its state comes out.
 template <class T>
 ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
-                                        const LayerSites& sites, Per per) const {
+                                        const LayerSites& sites, Per per) {
   const ValueId top = per == Per::token ? in.hidden
                                         : graph.add(std::make_unique<native::FirstOperation<T>>(),
                                                     {in.hidden}, per, config_.hidden);
@@ -219,7 +219,7 @@ Numbers<T> NativeEncoder<T>::embed(const Batch& batch) const {
 
 template <class T>
 std::string NativeEncoder<T>::backend() const {
-  return std::string("native ") + kernels_.name + (storage_ == native::Storage::bf16 ? " bf16" : "");
+  return std::string("native ") + kernels_.name + (block_.storage() == native::Storage::bf16 ? " bf16" : "");
 }
 
 // Of each example of a batch [states, tokens, hidden]: the states under the lowest site, hidden first.

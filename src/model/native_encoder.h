@@ -21,7 +21,7 @@ class NativeEncoder final : public Model {
  public:
   // `weights` are of type T. `sites` in the order of encoder_sites. The frozen states under the lowest site
   // are kept within `prefix_cache_bytes`, and within as many the features. The weights of its layers are
-  // multiplied as `storage` says; everything else is in T.
+  // multiplied as `storage` says; everything else is in T. They are to be packed before the first question.
   NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling, int64_t classes,
                 int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
 
@@ -32,6 +32,8 @@ class NativeEncoder final : public Model {
   int64_t frozen_parameters() const override { return frozen_parameters_; }
   std::string backend() const override;
   int64_t cached_bytes_per_token() const override;
+  int64_t packed_bytes() const override { return int64_t(block_.bytes()); }
+  void pack_weights(const FilledMemory& memory) override { block_.lay_out(memory); }
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
   Gradient gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;
@@ -50,13 +52,13 @@ class NativeEncoder final : public Model {
   };
   struct Run;  // a pass with the adapters that it reads
 
-  native::FrozenLayer<T> frozen(const FrozenLinear& linear, bool forward, bool backward) const;
+  native::FrozenLayer<T> frozen(const FrozenLinear& linear, bool forward, bool backward);
   native::ValueId linear(native::Graph<T>& graph, native::ValueId x, const FrozenLinear& layer, int site,
-                         native::Per per, std::optional<native::ValueId> ready = {}) const;
+                         native::Per per, std::optional<native::ValueId> ready = {});
   native::ValueId norm(native::Graph<T>& graph, native::ValueId a, native::ValueId b, const FrozenNorm& norm,
                        native::Per per) const;
   native::ValueId encoder_layer(native::Graph<T>& graph, const EncoderLayer& layer, const Start& in,
-                                const LayerSites& sites, native::Per per) const;
+                                const LayerSites& sites, native::Per per);
   void build_below(const EncoderWeights& weights);
   void build_above(const EncoderWeights& weights, Pooling pooling, const std::vector<LayerSites>& sites);
 
@@ -68,7 +70,6 @@ class NativeEncoder final : public Model {
   AdapterSet gradient_of(Run& run, const T* d_scores) const;
 
   ModelConfig config_;
-  native::Storage storage_;
   std::vector<Site> sites_;
   std::vector<native::MatrixShape> site_shapes_;
   native::MatrixShape head_;
@@ -79,6 +80,7 @@ class NativeEncoder final : public Model {
   std::vector<T> embedding_gain_, embedding_shift_;
 
   const native::Kernels<T>& kernels_ = native::kernels<T>();
+  native::FrozenBlock<T> block_;
   mutable native::Pool<T> pool_;
   // From the embeddings to the states under the lowest site, and from there to pooled states and scores.
   native::Graph<T> below_, above_;

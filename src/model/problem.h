@@ -20,6 +20,8 @@ class Problem {
  public:
   virtual ~Problem() = default;
   virtual const Model& model() const = 0;
+  // Completes the model: see Model::pack_weights.
+  virtual void pack_weights(const FilledMemory&) {}
   // The scale of an adapter of that rank: lora-alpha / rank, or 1 in the matrix problem.
   virtual double scale(int64_t rank) const = 0;
 
@@ -57,7 +59,8 @@ struct Demands {
   bool prompts = false;  // a model with room for prompts
 };
 
-// Reads and checks everything that the options name. Throws InputError or OptionError.
+// Reads and checks everything that the options name; the weights are yet to be packed. Throws InputError or
+// OptionError.
 std::unique_ptr<Problem> make_problem(const Options& options, const Demands& demands);
 
 }  // namespace pf2lora

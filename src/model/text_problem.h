@@ -9,6 +9,7 @@ class TextProblem final : public Problem {
   TextProblem(const Options& options, const Demands& demands);
 
   const Model& model() const override { return *model_; }
+  void pack_weights(const FilledMemory& memory) override { model_->pack_weights(memory); }
   double scale(int64_t rank) const override { return options_.lora_alpha / double(rank); }
   Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round, int64_t step,
                        int64_t slot) const override;

@@ -1,37 +1,90 @@
-// Frozen matrices as right-hand side of products: in numbers of T, or rounded to bf16.
+// Frozen matrices as right-hand side of products, in numbers of T or rounded to bf16, all in one block of
+// memory that processes may share.
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <initializer_list>
+#include <memory>
 #include <type_traits>
+#include <vector>
 
+#include "core/memory.h"
 #include "native/graph.h"
 
 namespace pf2lora::native {
 
 enum class Storage { full, bf16 };  // bf16: where the kernels have product_half
 
-// W [depth, columns] in panels of one kind or the other; without either it is 0.
+// W [depth, columns] in panels; 0 without a block.
 template <class T>
 struct FrozenMatrix {
-  PackedMatrix<T> full;
-  Numbers<Half> half;
+  const std::shared_ptr<const std::byte>* block = nullptr;
+  size_t begin = 0;  // in the block
+  Storage storage = Storage::full;
   int64_t depth = 0;
+  template <class Number>
+  const Number* panels() const {
+    return block == nullptr ? nullptr : reinterpret_cast<const Number*>(block->get() + begin);
+  }
 };
 
-// Element (k, j) at from[k * from_depth + j * from_column].
+// The matrices are added first, then laid out once, and from then on read.
 template <class T>
-FrozenMatrix<T> freeze(const Kernels<T>& kernels, Storage storage, const T* from, int64_t from_depth,
-                       int64_t from_column, int64_t depth, int64_t columns) {
-  if (storage == Storage::full) {
-    Pool<T> pool;
-    return {pack(kernels, pool, from, from_depth, from_column, depth, columns), nullptr, depth};
+class FrozenBlock {
+ public:
+  FrozenBlock(const Kernels<T>& kernels, Storage storage) : kernels_(kernels), storage_(storage) {}
+  FrozenBlock(const FrozenBlock&) = delete;
+  FrozenBlock& operator=(const FrozenBlock&) = delete;
+
+  // Element (k, j) at from[k * from_depth + j * from_column]. What it returns lives as long as this block.
+  FrozenMatrix<T> add(std::shared_ptr<const T> from, int64_t from_depth, int64_t from_column, int64_t depth,
+                      int64_t columns) {
+    const FrozenMatrix<T> matrix{&block_, bytes_, storage_, depth};
+    const bool full = storage_ == Storage::full;
+    const int64_t size =
+        full ? kernels_.panels_size(depth, columns) : kernels_.half_panels_size(depth, columns);
+    bytes_ += round_up(size_t(size) * (full ? sizeof(T) : sizeof(Half)));
+    sources_.push_back({std::move(from), from_depth, from_column, columns, matrix});
+    return matrix;
   }
-  Pool<Half> pool;
-  FrozenMatrix<T> frozen{{}, pool.take(kernels.half_panels_size(depth, columns)), depth};
-  kernels.pack_panels_half(from, from_depth, from_column, depth, columns, frozen.half.get());
-  return frozen;
-}
+
+  // Of all matrices, and what may be read beyond the last.
+  size_t bytes() const { return bytes_ + kAlignment * sizeof(T); }
+  Storage storage() const { return storage_; }
+
+  void lay_out(const FilledMemory& memory) {
+    block_ = memory(bytes(), [&](std::byte* to) {
+      for (const Source& source : sources_) write(source, to + source.matrix.begin);
+    });
+    sources_.clear();
+  }
+
+ private:
+  struct Source {
+    std::shared_ptr<const T> from;
+    int64_t from_depth, from_column, columns;
+    FrozenMatrix<T> matrix;
+  };
+  static constexpr size_t kAlignment = 64;
+  static size_t round_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+  void write(const Source& source, std::byte* to) const {
+    const auto& [from, from_depth, from_column, columns, matrix] = source;
+    if (storage_ == Storage::full)
+      kernels_.pack_panels(from.get(), from_depth, from_column, matrix.depth, columns,
+                           reinterpret_cast<T*>(to));
+    else
+      kernels_.pack_panels_half(from.get(), from_depth, from_column, matrix.depth, columns,
+                                reinterpret_cast<Half*>(to));
+  }
+
+  const Kernels<T>& kernels_;
+  const Storage storage_;
+  size_t bytes_ = 0;
+  std::vector<Source> sources_;  // until they are laid out
+  std::shared_ptr<const std::byte> block_;
+};
 
 // c [rows, columns] = a [rows, depth] frozen + the other terms + bias (nullptr: 0) + c where `add` says so; a
 // may be nullptr: 0. With a frozen matrix in bf16, a is rounded to bf16 too; sums are in T throughout.
@@ -40,15 +93,17 @@ void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int
              std::initializer_list<Term<T>> others, int64_t rows, int64_t columns, Rows<T> c,
              const std::type_identity_t<T>* bias, bool add) {
   const Kernels<T>& kernels = pass.kernels;
-  if (frozen.half != nullptr && a != nullptr) {
+  if (frozen.storage == Storage::bf16 && a != nullptr) {
     const Numbers<T> scratch = pass.pool.take(kernels.half_scratch(rows, frozen.depth));
-    const HalfTerm<T> term{a, a_row, frozen.depth, frozen.half.get(),
+    const HalfTerm<T> term{a, a_row, frozen.depth, frozen.template panels<Half>(),
                            kernels.half_panels_size(frozen.depth, kernels.panel)};
     kernels.product_half(term, {others.begin(), others.size()}, rows, columns, c, bias, add, scratch.get());
     return;
   }
+  const T* panels = frozen.template panels<T>();
   constexpr size_t kMost = 4;
-  std::array<Term<T>, kMost> terms{frozen.full.times(a, a_row, kernels.panel)};
+  std::array<Term<T>, kMost> terms{{{panels == nullptr ? nullptr : a, a_row, 1, frozen.depth, panels,
+                                     kernels.panel, frozen.depth * kernels.panel}}};
   std::copy(others.begin(), others.end(), terms.begin() + 1);
   kernels.product(std::span(terms).first(1 + others.size()), rows, columns, c, bias, add);
 }

@@ -5,6 +5,7 @@
 
 namespace pf2lora::native {
 
+// Of matrices of one FrozenBlock.
 template <class T>
 struct FrozenLayer {
   FrozenMatrix<T> transposed;  // [in, out]: x W^T; empty where the product comes ready

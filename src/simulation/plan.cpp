@@ -57,7 +57,8 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   const int64_t most = (options.clients + comm.size() - 1) / comm.size();
   const auto add = [&](const std::string& what, int64_t bytes) { plan.memory.push_back({what, bytes}); };
   add("program and libraries, about", kProgramBytes);
-  add("frozen weights, shared by the ranks of a node", plan.frozen_parameters * element);
+  add("frozen weights, shared by the ranks of a node",
+      plan.frozen_parameters * element + problem.model().packed_bytes());
   add("rows of " + std::to_string(most) + " clients", most * row);
   add("exact sum of a round", plan.bytes_all_reduce);
   if (const int64_t cache = problem.prefix_bytes(); cache > 0)

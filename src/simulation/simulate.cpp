@@ -159,6 +159,7 @@ void Simulation::prepare() {
     trainable_clients_ =
         row.demands.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
   });
+  problem_->pack_weights([&](size_t bytes, const FillMemory& fill) { return comm_.filled_on_node(bytes, fill); });
 
   const OutputMode mode =
       comm_.together_value([&] { return output_mode(options_.resume, options_.overwrite); });

@@ -73,6 +73,7 @@ class Benchmark {
     Options options = options_;
     options.precision = precision;
     found = make_problem(options, {});
+    found->pack_weights(own_filled_memory);
     return *found;
   }
 

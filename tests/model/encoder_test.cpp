@@ -258,8 +258,9 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
     SmallEncoder other = small;
     other.native = false;
     const auto reference = other.make(), native = small.make();
-    const NativeEncoder<float> narrow(as_float(random_encoder_weights(small.config, small.seed)),
-                                      native->sites(), small.pooling, small.classes, 0);
+    NativeEncoder<float> narrow(as_float(random_encoder_weights(small.config, small.seed)), native->sites(),
+                                small.pooling, small.classes, 0);
+    narrow.pack_weights(own_filled_memory);
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 21);
     const AdapterSet at = random_adapters(*reference, 3, 2, 22),
                      along = random_adapters(*reference, 3, 2, 23);
@@ -285,8 +286,9 @@ TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
   for (const SmallEncoder& small : variants()) {
     if (!small.native) continue;
     const auto full = small.make();
-    const NativeEncoder<float> half(as_float(random_encoder_weights(small.config, small.seed)), full->sites(),
-                                    small.pooling, small.classes, 1 << 20, native::Storage::bf16);
+    NativeEncoder<float> half(as_float(random_encoder_weights(small.config, small.seed)), full->sites(),
+                              small.pooling, small.classes, 1 << 20, native::Storage::bf16);
+    half.pack_weights(own_filled_memory);
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
     const AdapterSet at = random_adapters(*full, 3, 2, 25, 0.1), along = random_adapters(*full, 3, 2, 26),
                      at_half = as(at, torch::kFloat32), along_half = as(along, torch::kFloat32);

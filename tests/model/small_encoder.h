@@ -55,11 +55,15 @@ inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t
 inline std::unique_ptr<Model> any_encoder(bool native, const EncoderWeights& weights,
                                           const std::vector<Site>& sites, Pooling pooling, int64_t classes,
                                           int64_t prefix_cache_bytes = 0) {
+  std::unique_ptr<Model> encoder;
   if (!native)
-    return std::make_unique<ReferenceEncoder>(weights, sites, pooling, classes, prefix_cache_bytes);
-  if (weights.words.scalar_type() == torch::kFloat64)
-    return std::make_unique<NativeEncoder<double>>(weights, sites, pooling, classes, prefix_cache_bytes);
-  return std::make_unique<NativeEncoder<float>>(weights, sites, pooling, classes, prefix_cache_bytes);
+    encoder = std::make_unique<ReferenceEncoder>(weights, sites, pooling, classes, prefix_cache_bytes);
+  else if (weights.words.scalar_type() == torch::kFloat64)
+    encoder = std::make_unique<NativeEncoder<double>>(weights, sites, pooling, classes, prefix_cache_bytes);
+  else
+    encoder = std::make_unique<NativeEncoder<float>>(weights, sites, pooling, classes, prefix_cache_bytes);
+  encoder->pack_weights(own_filled_memory);
+  return encoder;
 }
 
 // Vectors of a prompt before the tokens, and of a prefix of every layer.
