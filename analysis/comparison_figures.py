@@ -124,7 +124,7 @@ def by_round(comparison: Comparison) -> Plot | None:
             kind = "error" if comparison.is_matrix else cell.first.deployed
             curves = [run.curves[kind] for run in cell.runs if kind in run.curves]
             shared = sorted(set.intersection(*(set(rounds.tolist()) for rounds, _ in curves))) if curves else []
-            if not shared:
+            if len(shared) < 2:  # the last evaluation alone is in by_method
                 continue
             values = np.array([means[np.isin(rounds, shared)] for rounds, means in curves])
             colour, line = styles[cell.method]

@@ -236,6 +236,25 @@ void print_sizes(std::ostream& out, const RunPlan& plan) {
       << align_columns(rows) << "The activations of a batch come on top.\n";
 }
 
+void print_forecast(std::ostream& out, const RunPlan& plan) {
+  if (!plan.forecast) return;
+  const RunForecast& forecast = *plan.forecast;
+  out << "\nTime, from steps made now on " << (plan.ranks == 1 ? "this rank" : "these ranks") << '\n'
+      << align_columns({{"one local step of " + format_count(forecast.step_clients) +
+                             (forecast.step_clients == 1 ? " client" : " clients"),
+                         format_duration(forecast.step)},
+                        {"local steps of a round", format_duration(forecast.train)},
+                        {"all-reduce of a round", format_duration(forecast.all_reduce)},
+                        {"one evaluation of all clients", format_duration(forecast.evaluate)},
+                        {describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
+                             (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
+                         format_duration(forecast.rounds)}});
+  std::vector<Row> rows = {{"on ranks", "local steps of a round", "ranks busy"}};
+  for (const RunForecast::OnRanks& on : forecast.by_ranks)
+    rows.push_back({format_count(on.ranks), format_duration(on.train), format_percent(on.busy)});
+  out << '\n' << align_columns(rows);
+}
+
 }  // namespace
 
 void print_plan(std::ostream& out, const RunPlan& plan) {
@@ -245,6 +264,7 @@ void print_plan(std::ostream& out, const RunPlan& plan) {
   out << ", " << format_count(plan.clients_per_round) << " a round\n";
   print_placement(out, plan);
   print_sizes(out, plan);
+  print_forecast(out, plan);
   print_partition(out, plan);
   if (!plan.output.empty()) out << "\nFiles would go to " << plan.output << '\n';
 }

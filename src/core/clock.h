@@ -6,21 +6,14 @@
 
 namespace pf2lora {
 
-// Seconds since it was made, or since the last restart().
+// Seconds since it was made.
 class Stopwatch {
  public:
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-  // Seconds so far; counts from 0 again.
-  double restart() {
-    const Clock::time_point now = Clock::now();
-    const double passed = std::chrono::duration<double>(now - start_).count();
-    start_ = now;
-    return passed;
-  }
 
  private:
   using Clock = std::chrono::steady_clock;
-  Clock::time_point start_ = Clock::now();
+  const Clock::time_point start_ = Clock::now();
 };
 
 // ISO 8601 in UTC to the second: 2025-03-01T09:30:00Z.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "data/sampler.h"
 
 namespace pf2lora {
 namespace {
@@ -15,7 +14,7 @@ constexpr int64_t kProgramBytes = int64_t{150} << 20;
 }  // namespace
 
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
-                  const RunState& state, int64_t trainable_clients, const Communicator& comm) {
+                  const RunState& state, const std::vector<Group>& groups, const Communicator& comm) {
   const int64_t element = int64_t(torch::elementSize(problem.model().options().dtype().toScalarType()));
   const ClientGroup first = state.clients.group({0}, state.common);
   RunPlan plan;
@@ -32,14 +31,10 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   plan.threads = options.threads;
   plan.backend = problem.model().backend();
 
-  const std::vector<int64_t> cohort = draw_cohort(uint64_t(options.seed), plan.first_round, trainable_clients,
-                                                  std::min(options.clients_per_round, trainable_clients));
-  plan.clients_per_round = int64_t(cohort.size());
-  auto groups = make_groups(cohort, options.lockstep, [&](int64_t client) { return problem.work(client); });
-  Placement(state.placement).place(groups, Placement::Use::trains);
   plan.groups_by_rank.assign(size_t(comm.size()), 0);
   plan.work_by_rank.assign(size_t(comm.size()), 0);
   for (const Group& group : groups) {
+    plan.clients_per_round += int64_t(group.clients.size());
     ++plan.groups_by_rank[size_t(group.rank)];
     plan.work_by_rank[size_t(group.rank)] += group.work;
   }

@@ -1,14 +1,15 @@
 // What a run is going to do, from its checked inputs: for --dry-run, the progress display and the record.
 #pragma once
 #include "comm/communicator.h"
+#include "simulation/placement.h"
 #include "simulation/report.h"
 #include "simulation/run_state.h"
 
 namespace pf2lora {
 
-// All ranks. The plan, with the first round's placement.
+// All ranks. `groups` are those of the first round to come, placed.
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
-                  const RunState& state, int64_t trainable_clients, const Communicator& comm);
+                  const RunState& state, const std::vector<Group>& groups, const Communicator& comm);
 
 // All ranks. The digests of data and model among rank 0's provenance, on every rank.
 Texts digests(const Communicator& comm, const Texts& provenance);

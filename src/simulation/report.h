@@ -20,6 +20,23 @@ struct MemoryItem {
   int64_t bytes = 0;
 };
 
+// What the rounds to come take on the ranks at hand, in seconds, from steps that were made for it.
+struct RunForecast {
+  int64_t step_clients = 0;   // of the group whose step was timed
+  double step = 0;            // a local step of that group
+  double train = 0;           // the local steps of a round, on the rank that needs longest
+  double all_reduce = 0;      // of a round
+  double evaluate = 0;        // one evaluation of all clients, on the rank that needs longest
+  int64_t evaluations = 0;    // in the rounds to come
+  double rounds = 0;          // all that are to come
+  struct OnRanks {
+    int64_t ranks = 0;
+    double train = 0;
+    double busy = 0;  // share of it that a rank computes on average
+  };
+  std::vector<OnRanks> by_ranks;  // the first round's local steps on other numbers of ranks
+};
+
 // Known before the first round; rounds count from 1.
 struct RunPlan {
   std::string algorithm, problem, partition, output;
@@ -43,6 +60,7 @@ struct RunPlan {
   std::vector<MemoryItem> memory;       // of the rank that needs most
   std::vector<int64_t> train_examples, validation_examples, test_examples;  // by client
   PartitionFigures figures;                                                 // empty in the matrix problem
+  std::optional<RunForecast> forecast;                                      // of a dry run
 };
 
 // How far one rank's share of a round is.

@@ -14,6 +14,7 @@
 #include "io/output_directory.h"
 #include "simulation/adapters_file.h"
 #include "simulation/evaluation.h"
+#include "simulation/forecast.h"
 #include "simulation/loss_watch.h"
 #include "simulation/phases.h"
 #include "simulation/plan.h"
@@ -185,7 +186,11 @@ void Simulation::prepare() {
         comm_.agree(state_->round == options_.rounds && directory_ && directory_->holds_complete_run());
     if (was_complete_) return;
   }
-  const RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, trainable_clients_, comm_);
+  std::vector<Group> groups = make_groups(draw_round_cohort(state_->round + 1), options_.lockstep, work_);
+  Placement(state_->placement).place(groups, Placement::Use::trains);
+  RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, groups, comm_);
+  if (options_.dry_run && plan.first_round <= plan.rounds)
+    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, score_shape_, comm_);
   observer_.begin(plan);
   for (const std::string& note : request_.notes) observer_.note(note);
   for (const std::string& note : problem_->partition().notes) observer_.note(note);

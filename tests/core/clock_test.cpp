@@ -18,7 +18,7 @@ TEST(Clock, WritesUtcInIso8601) {
   EXPECT_LT(now, "2100-01-01T00:00:00Z");
 }
 
-TEST(Clock, StopwatchNeverGoesBackAndRestartsAtZero) {
+TEST(Clock, StopwatchNeverGoesBack) {
   Stopwatch watch;
   double last = 0;
   for (int i = 0; i < 1000; ++i) {
@@ -26,8 +26,6 @@ TEST(Clock, StopwatchNeverGoesBackAndRestartsAtZero) {
     EXPECT_GE(now, last);
     last = now;
   }
-  EXPECT_GE(watch.restart(), last);
-  EXPECT_LT(watch.seconds(), 1);
 }
 
 }  // namespace

@@ -23,22 +23,22 @@ METHODS = {"pf2lora": {"own": 2, "lift": 0.35}, "homlora": {"own": 0, "lift": 0.
 
 
 class Folder:
-    """Writes a sweep's folder: runs of three rounds and sweep.json."""
+    """Writes a sweep's folder: runs and sweep.json."""
 
     def __init__(self, path):
         self.path, self.listed = path, []
 
-    def add(self, method, seed, setting="", tuned=None, validation=None, write=text_run, **how):
+    def add(self, method, seed, setting="", tuned=None, validation=None, write=text_run, rounds=3, **how):
         parts = [setting, method, ",".join(f"{n}={v}" for n, v in (tuned or {}).items()), f"seed{seed}"]
         place = "/".join(part for part in parts if part)
         options = {name: float(value) for name, value in (tuned or {}).items()}
         file = write(self.path / place / "results.h5", algorithm=how.pop("algorithm", method), seed=seed,
-                     rounds=3, **options, **how)
+                     rounds=rounds, **options, **how)
         if validation is not None:
             add_variable(file, "validation_personal_correct", ("evaluation", "client"), np.full((3, 8), 10 * validation))
             with h5py.File(file, "r+") as opened:
                 opened["validation_examples"][...] = 10
-        self.listed.append({"path": place, "setting": setting, "method": method, "seed": str(seed), "rounds": 3,
+        self.listed.append({"path": place, "setting": setting, "method": method, "seed": str(seed), "rounds": rounds,
                             "tuned": {name: str(value) for name, value in (tuned or {}).items()}})
         return file
 
@@ -389,6 +389,13 @@ def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
     assert r"strong \& cold" in latex and r"$\pm$" in latex
     assert report.main([str(tmp_path / "sweep"), "--output", str(tmp_path / "again"), "--details", "0"]) == 0
     assert (tmp_path / "again" / "report.html").read_text() == html
+
+
+def test_a_single_evaluation_is_no_curve(tmp_path, three):
+    folder = Folder(tmp_path / "single")
+    folder.add("pf2lora", 1, rounds=1)
+    assert comparison_figures.by_round(read_folder(folder.close())) is None
+    assert comparison_figures.by_round(read_folder(three[0])) is not None
 
 
 def test_an_unknown_reference_is_refused(three, capsys):

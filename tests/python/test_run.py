@@ -54,7 +54,7 @@ def test_bits_do_not_depend_on_the_number_of_ranks(problem, change, small_text, 
         assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
 
 
-def test_another_seed_or_lockstep_gives_other_bits(small_text, tmp_path):
+def test_another_seed_gives_other_bits(small_text, tmp_path):
     one = bits(tmp_path / "one", small_text)
     other = bits(tmp_path / "other", {**small_text, "seed": 2})
     same = {name for name in one if one[name] == other[name]}
@@ -109,6 +109,14 @@ def test_every_method_gives_the_same_bits_at_one_two_and_four_ranks(method, tmp_
     options, alone, _ = method
     for ranks in (2, 4):
         assert_same(bits(tmp_path / str(ranks), options, ranks), alone)
+
+
+@pytest.mark.parametrize("lockstep", [1, 4])
+def test_every_native_method_gives_the_same_bits_in_any_lockstep(lockstep, method, tmp_path):
+    options, alone, _ = method
+    if options["algorithm"] in ("prompt", "prefix"):
+        pytest.skip("computed by the reference backend, whose products depend on what is beside them")
+    assert_same(bits(tmp_path / "run", {**options, "lockstep": lockstep}), alone)
 
 
 def test_every_method_goes_on_where_it_was_stopped_at_other_numbers_of_ranks(method, tmp_path):

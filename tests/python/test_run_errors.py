@@ -240,6 +240,10 @@ def test_a_dry_run_checks_everything_and_writes_nothing(small_text, tmp_path):
     done = run({**small_text, "output": tmp_path / "run", "dry-run": True}, 4)
     assert not (tmp_path / "run").exists() and not done.stderr
     assert "without a group" in done.stdout or "no group" in done.stdout, done.stdout
+    # 5 clients in lockstep 2 are 3 groups: a forecast for 1, 2 and 3 ranks, of which one computes all the time.
+    heading, *rows = done.stdout[done.stdout.index("  on ranks"):].splitlines()[:4]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3"] and rows[0].split()[-1] == "100.0%"
+    assert re.search(r"rounds 1 to 3, with \d evaluations? +\d", done.stdout)
     assert_refused({**small_text, "data": "nowhere.h5", "dry-run": True}, 3, ["nowhere.h5"], tmp_path)
 
 

@@ -1,0 +1,116 @@
+"""Times rounds of pf2lora against the number of clients and of ranks, on a random BERT of 2 layers and width 128."""
+
+import argparse
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import rounds
+import run as steps
+
+EXAMPLES = 16  # that each client holds to train with; one more to test
+WORK = (
+    "--partition iid --lockstep 2 --local-steps 10 --batch-size 16 --rank 8 --client-rank 2 --lora-alpha 16"
+    " --targets query,value --learning-rate 2e-3 --precision fp32 --threads 1 --evaluate-every 0"
+    " --adaptation-steps none --spectra-every 0 --checkpoint-every 0 --progress lines"
+).split() + ["--examples-per-client", str(EXAMPLES), "--test-examples-per-client", "1"]
+
+
+def large_dataset(source, path, clients):
+    """The rows of `source` over and over, as many as so many clients hold."""
+    with h5py.File(source) as old, h5py.File(path, "w") as new:
+        offsets, tokens, split = old["offsets"][:], old["tokens"][:], old["split"][:]
+        wanted = {0: EXAMPLES * clients, 1: clients}  # by split: training, test
+        rows = np.concatenate([np.resize(np.flatnonzero(split == s), count) for s, count in wanted.items()])
+        lengths = np.diff(offsets)[rows]
+        new["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(offsets.dtype)
+        new["tokens"] = np.concatenate([tokens[offsets[row]:offsets[row + 1]] for row in rows])
+        for name, values in old.items():
+            if name not in new:
+                new[name] = values[:][rows] if values.shape[:1] == split.shape else values[()]
+        new.attrs.update(old.attrs)
+
+
+def measure(program, model, data, output, ranks, options):
+    """Of one run: seconds to the end of its first round, those of the later rounds, and memory of all ranks, MiB."""
+    command = [str(program), "--overwrite", "--output", str(output), "--model", str(model), "--data", str(data)]
+    command += WORK + options
+    if ranks > 1:
+        command = ["mpirun", "--oversubscribe", "-n", str(ranks)] + command
+    begin, used, code, text = rounds.run_watched(command, {}, os.sched_getaffinity(0), lambda _: None)
+    if code != 0:
+        raise SystemExit(f"scale.py: {' '.join(command)} ended with exit code {code}: {rounds.why_not(text)}")
+    with h5py.File(output / "results.h5") as file:
+        phases = [name.decode() for name in file["phase"][:]]
+        counted = [i for i, name in enumerate(phases) if name not in ("evaluate", "spectra")]
+        seconds = file["phase_seconds"][:][:, counted]  # [round, phase, rank]
+        local = phases.index("train")
+        outside = 1 - seconds[1:, [counted.index(local)]].sum() / seconds[1:].sum()
+        up = int(file["bytes_up"][:][1].sum())
+    later = seconds.sum(axis=1).max(axis=1)[1:].tolist()
+    return {"seconds": later, "outside": outside, "memory": used["Pss"], "own": used["Pss_Anon"], "bytes_up": up,
+            "results": (output / "results.h5").stat().st_size}
+
+
+def row(*cells):
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def table(title, runs):
+    """`runs`: what a row is of, and what was measured."""
+    head = (title, "seconds a round (range)", "over the first row", "outside local steps", "memory of all ranks, MiB",
+            "results.h5, MiB", "up in a round, MiB")
+    lines = [row(*head), row(*["---"] * len(head))]
+    first = statistics.median(runs[0][1]["seconds"])
+    for name, run in runs:
+        seconds, mega = run["seconds"], 1 << 20
+        lines.append(row(name, f"{statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f})",
+                         f"{statistics.median(seconds) / first:.2f}", f"{100 * run['outside']:.1f}%",
+                         f"{run['memory']:.0f}", f"{run['results'] / mega:.1f}", f"{run['bytes_up'] / mega:.1f}"))
+    return lines
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=steps.ROOT / "data/sst2.h5", help="whose rows are repeated")
+    parser.add_argument("--clients", type=int, nargs="+", default=[100, 1000, 10000, 100000])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--rounds", type=int, default=8, help="of a run; the first is not timed (default 8)")
+    parser.add_argument("--program", type=Path, default=steps.ROOT / "build/release/pf2lora")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    steps.OUTPUT.mkdir(parents=True, exist_ok=True)
+    model, data, output = steps.small_bert(), steps.OUTPUT / "large.h5", steps.OUTPUT / "scale"
+    large_dataset(arguments.data, data, max(arguments.clients))
+    report = [f"{steps.cpu_model()}, {os.cpu_count()} cores", ""]
+
+    def runs_of(cases):
+        for name, ranks, options in cases:
+            print(f"scale.py: {name}", file=sys.stderr)
+            yield name, measure(arguments.program, model, data, output, ranks,
+                                ["--rounds", str(arguments.rounds), *map(str, options)])
+
+    for method in ("homlora", "pf2lora"):
+        cases = [(f"{count} clients", 1, ["--algorithm", method, "--clients", count, "--clients-per-round", 20])
+                 for count in arguments.clients]
+        report += [f"{method}, 20 clients a round on one rank", ""] + table("clients", list(runs_of(cases))) + [""]
+    cases = [(f"{count} clients, all in every round", 1,
+              ["--algorithm", "pf2lora", "--clients", count, "--clients-per-round", 0, "--local-steps", 1])
+             for count in arguments.clients if count <= 1000]
+    report += ["pf2lora, every client takes part", ""] + table("clients", list(runs_of(cases))) + [""]
+    cases = [(f"{ranks} ranks", ranks, ["--algorithm", "pf2lora", "--clients", 100, "--clients-per-round", 80])
+             for ranks in arguments.ranks]
+    report += ["pf2lora, 80 clients a round", ""] + table("ranks", list(runs_of(cases)))
+    text = "\n".join(report)
+    print(text)
+    (steps.OUTPUT / "scale.md").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
