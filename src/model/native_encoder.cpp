@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/profile.h"
 #include "model/native_adapters.h"
@@ -26,7 +27,7 @@ using torch::Tensor;
 namespace {
 
 constexpr int kNoSite = -1;
-constexpr size_t kPrefixTokens = 2048;  // that frozen states are computed for at once, about
+constexpr size_t kPrefixTokens = 512;  // that frozen states are computed for at once, about
 
 native::Activation activation(const std::string& name) {
   return name == "relu"   ? native::Activation::relu
@@ -94,14 +95,22 @@ NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site>
 // ---- the network ------------------------------------------------------------------------------------------
 
 template <class T>
-native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, bool forward, bool backward) {
+native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, int64_t blocks,
+                                                Direction direction, bool value, bool gradient) {
   const auto held = std::make_shared<const Tensor>(linear.weight.contiguous());
-  const std::shared_ptr<const T> weight(held, held->template data_ptr<T>());
-  const int64_t out = held->size(0), in = held->size(1);
+  const int64_t out = held->size(0) / blocks, in = held->size(1);
+  const bool forwards = direction == Direction::forwards;
   native::FrozenLayer<T> layer;
-  if (forward) layer.transposed = block_.add(weight, 1, in, in, out);
-  if (backward) layer.plain = block_.add(weight, in, 1, out, in);
-  layer.bias = copy<T>(linear.bias);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const std::shared_ptr<const T> weight(held, held->template data_ptr<T>() + b * out * in);
+    const auto transposed = [&] { return block_.add(weight, 1, in, in, out); };
+    const auto plain = [&] { return block_.add(weight, in, 1, out, in); };
+    layer.value.emplace_back();
+    layer.gradient.emplace_back();
+    if (value) layer.value.back() = forwards ? transposed() : plain();
+    if (gradient) layer.gradient.back() = forwards ? plain() : transposed();
+  }
+  if (forwards) layer.bias = copy<T>(linear.bias);
   return layer;
 }
 
@@ -112,9 +121,21 @@ ValueId NativeEncoder<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear&
   const int64_t out = layer.weight.size(0), in = layer.weight.size(1);
   std::vector<ValueId> inputs{x};
   if (ready) inputs.push_back(*ready);
+  return graph.add(std::make_unique<native::LinearOperation<T>>(
+                       frozen(layer, 1, Direction::forwards, !ready, graph.active(x)), in, site),
+                   inputs, per, out);
+}
+
+template <class T>
+ValueId NativeEncoder<T>::by_head(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site,
+                                  Direction direction) {
+  const int64_t heads = config_.heads, hidden = config_.hidden;
+  const bool forwards = direction == Direction::forwards;
+  if (site != kNoSite) site_shapes_[size_t(site)].blocks = heads;
   return graph.add(
-      std::make_unique<native::LinearOperation<T>>(frozen(layer, !ready, graph.active(x)), in, site), inputs,
-      per, out);
+      std::make_unique<native::LinearOperation<T>>(frozen(layer, heads, direction, true, graph.active(x)),
+                                                   forwards ? hidden : hidden / heads, site, direction),
+      {x}, Per::example, forwards ? hidden : heads * hidden);
 }
 
 template <class T>
@@ -124,6 +145,34 @@ ValueId NativeEncoder<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const Froz
                    {a, b}, per, config_.hidden);
 }
 
+// What each asking token, `top`, reads of all tokens.
+//
+// Where one token asks, keys and values of the others need not be made: with q_h, W_h and b_h of a head and
+// the weights w of its softmax, q_h (x W_h^T + b_h)^T is (q_h W_h) x^T but for a constant, which the softmax
+// takes away, and w (x W_h^T + b_h) is (w x) W_h^T + b_h. So the projections have a row for each head of an
+// example in place of one for each token.
+template <class T>
+ValueId NativeEncoder<T>::attention(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+                                    const LayerSites& sites, Per per, ValueId top) {
+  const int64_t heads = config_.heads, hidden = config_.hidden;
+  native::AttentionHeads shape{
+      .count = heads, .width = hidden / heads, .scale = 1 / std::sqrt(double(hidden / heads))};
+  const auto attend = [&](ValueId query, ValueId key, ValueId value, int64_t width) {
+    return graph.add(std::make_unique<native::AttentionOperation<T>>(shape), {query, key, value}, per, width);
+  };
+  const ValueId query = linear(graph, top, layer.query, sites.query, per, in.query);
+  if (per == Per::example && !in.key) {
+    const ValueId asked = by_head(graph, query, layer.key, sites.key, Direction::backwards);
+    shape = {.count = 1, .width = hidden, .queries = heads, .scale = shape.scale};
+    return by_head(graph, attend(asked, in.hidden, in.hidden, heads * hidden), layer.value, sites.value,
+                   Direction::forwards);
+  }
+  shape.queries = per == Per::example ? 1 : 0;
+  const ValueId key = linear(graph, in.hidden, layer.key, sites.key, Per::token, in.key);
+  const ValueId value = linear(graph, in.hidden, layer.value, sites.value, Per::token, in.value);
+  return attend(query, key, value, hidden);
+}
+
 // One transformer layer; with `per` example only the first token of each asks, and only its state comes out.
 template <class T>
 ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
@@ -131,11 +180,7 @@ ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& lay
   const ValueId top = per == Per::token ? in.hidden
                                         : graph.add(std::make_unique<native::FirstOperation<T>>(),
                                                     {in.hidden}, per, config_.hidden);
-  const ValueId query = linear(graph, top, layer.query, sites.query, per, in.query);
-  const ValueId key = linear(graph, in.hidden, layer.key, sites.key, Per::token, in.key);
-  const ValueId value = linear(graph, in.hidden, layer.value, sites.value, Per::token, in.value);
-  const ValueId mixed = graph.add(std::make_unique<native::AttentionOperation<T>>(config_.heads, false),
-                                  {query, key, value}, per, config_.hidden);
+  const ValueId mixed = attention(graph, layer, in, sites, per, top);
   const ValueId attended = linear(graph, mixed, layer.attention_output, sites.attention_output, per);
   const ValueId middle = norm(graph, attended, top, layer.attention_norm, per);
   const ValueId wide = linear(graph, middle, layer.intermediate, sites.intermediate, per);
@@ -283,7 +328,7 @@ std::unique_ptr<typename NativeEncoder<T>::Run> NativeEncoder<T>::run(const Batc
   {
     const ProfileSpan span("encoder", "pack adapters");
     run->pass.adapters = native::pack_adapters(kernels_, pool_, view_of<T>(run->adapters), site_shapes_,
-                                               head_, reach == Reach::value);
+                                               head_);
   }
   above_.prepare(run->pass);
   {
@@ -332,7 +377,7 @@ AdapterSet NativeEncoder<T>::tangent(GradientPass& kept, const AdapterSet& direc
   Run& made = dynamic_cast<Run&>(kept);
   Pass<T>& pass = made.pass;
   const AdapterSet along = contiguous(direction);
-  pass.direction = native::pack_adapters(kernels_, pool_, view_of<T>(along), site_shapes_, head_, false);
+  pass.direction = native::pack_adapters(kernels_, pool_, view_of<T>(along), site_shapes_, head_);
   above_.tangent(pass);
   const int64_t count = pass.batch.examples() * head_.out;
   const Numbers<T> moved = pool_.take(count);

@@ -52,11 +52,18 @@ class NativeEncoder final : public Model {
   };
   struct Run;  // a pass with the adapters that it reads
 
-  native::FrozenLayer<T> frozen(const FrozenLinear& linear, bool forward, bool backward);
+  using Direction = typename native::LinearOperation<T>::Direction;
+  native::FrozenLayer<T> frozen(const FrozenLinear& linear, int64_t blocks, Direction direction, bool value,
+                                bool gradient);
   native::ValueId linear(native::Graph<T>& graph, native::ValueId x, const FrozenLinear& layer, int site,
                          native::Per per, std::optional<native::ValueId> ready = {});
+  // By head, with a row for each example: x_h W_h^T + b_h, or backwards x_h W_h.
+  native::ValueId by_head(native::Graph<T>& graph, native::ValueId x, const FrozenLinear& layer, int site,
+                          Direction direction);
   native::ValueId norm(native::Graph<T>& graph, native::ValueId a, native::ValueId b, const FrozenNorm& norm,
                        native::Per per) const;
+  native::ValueId attention(native::Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+                            const LayerSites& sites, native::Per per, native::ValueId top);
   native::ValueId encoder_layer(native::Graph<T>& graph, const EncoderLayer& layer, const Start& in,
                                 const LayerSites& sites, native::Per per);
   void build_below(const EncoderWeights& weights);

@@ -11,7 +11,7 @@
 namespace pf2lora {
 namespace {
 
-constexpr int64_t kEvaluationTokens = 2048;  // of a batch, about
+constexpr int64_t kEvaluationTokens = 512;  // of a batch, about
 
 void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Options& options) {
   if (dataset.vocabulary_size > config.vocabulary)
@@ -70,7 +70,7 @@ std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& c
     std::stable_sort(left.back().begin(), left.back().end(),
                      [&](int64_t a, int64_t b) { return length(a) > length(b); });
   }
-  const int64_t budget = kEvaluationTokens / int64_t(clients.size());  // of a client in a batch, about
+  const int64_t budget = std::max<int64_t>(1, kEvaluationTokens / int64_t(clients.size()));  // of a client
   std::vector<Batch> batches;
   while (std::any_of(left.begin(), left.end(), [](const auto& rows) { return !rows.empty(); })) {
     std::vector<std::vector<int64_t>> taken(clients.size());

@@ -1,4 +1,4 @@
-// Attention by example and head, with S = q k^T / sqrt(width), W = softmax(S), out = W v, and
+// Attention by example and head, with S = scale q k^T, W = softmax(S), out = W v, and
 // dS = W (E - sum_j W E) of E = d_out v^T. Weights of a head stand in `queries` rows of whole vectors; beyond
 // the keys, and where a token may not look, they are 0.
 #pragma once
@@ -35,7 +35,7 @@ class Attention {
 
   static void value(const AttentionShape& shape, Matrix q, Matrix k, Matrix v, T* weights, Rows<T> out,
                     T* scratch) {
-    const T factor = scale(shape);
+    const T factor = T(shape.scale);
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Rows<T> w = head.scores(weights);
@@ -49,7 +49,7 @@ class Attention {
   // d_scores becomes E - sum_j W E.
   static void gradient(const AttentionShape& shape, Matrix q, Matrix k, Matrix v, const T* weights,
                        Matrix d_out, T* d_scores, Rows<T> d_q, Rows<T> d_k, Rows<T> d_v, T* scratch) {
-    const T factor = scale(shape);
+    const T factor = T(shape.scale);
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Matrix w = head.scores(weights);
@@ -75,7 +75,7 @@ class Attention {
   // tW = W (tS - sum_j W tS).
   static void tangent(const AttentionShape& shape, Matrix q, Matrix k, Matrix v, Matrix t_q, Matrix t_k,
                       Matrix t_v, const T* weights, T* t_weights, Rows<T> t_out, T* scratch) {
-    const T factor = scale(shape);
+    const T factor = T(shape.scale);
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Matrix w = head.scores(weights);
@@ -102,7 +102,7 @@ class Attention {
                                Matrix t_k, Matrix t_v, const T* weights, const T* t_weights,
                                const T* d_scores, Matrix d_out, Matrix t_d_out, Rows<T> t_d_q, Rows<T> t_d_k,
                                Rows<T> t_d_v, T* scratch) {
-    const T factor = scale(shape);
+    const T factor = T(shape.scale);
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Matrix w = head.scores(weights), t_w = head.scores(t_weights), c = head.scores(d_scores);
@@ -217,11 +217,11 @@ class Attention {
     for (int64_t i = 0; i < examples; ++i) {
       const int64_t keys = offsets[i + 1] - offsets[i];
       Head head{};
-      head.queries = shape.first_only ? 1 : keys;
+      head.queries = shape.queries > 0 ? shape.queries : keys;
       head.keys = keys;
       head.padded = round_up<P>(keys, V::count);
       head.width = shape.width;
-      head.query_row = shape.first_only ? i : offsets[i];
+      head.query_row = shape.queries > 0 ? i * shape.queries : offsets[i];
       head.key_row = offsets[i];
       head.causal = shape.causal;
       f(head);
@@ -239,8 +239,6 @@ class Attention {
       }
     });
   }
-
-  static T scale(const AttentionShape& shape) { return T(1 / __builtin_sqrt(double(shape.width))); }
 
   // e^(factor (x - max)) over its sum for the first `visible` of a row, 0 for the others.
   static void softmax(T* row, int64_t padded, int64_t visible, T factor) {

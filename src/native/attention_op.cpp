@@ -1,30 +1,38 @@
 #include "native/attention_op.h"
 
-#include <cassert>
-
 namespace pf2lora::native {
 
 template <class T>
 AttentionShape AttentionOperation<T>::shape(const Pass<T>& pass) const {
   return {.offsets = pass.batch.token_offsets,
-          .heads = heads_,
-          .width = this->width / heads_,
-          .first_only = this->per == Per::example,
-          .causal = causal_};
+          .heads = heads_.count,
+          .width = heads_.width,
+          .queries = heads_.queries,
+          .causal = heads_.causal,
+          .scale = heads_.scale};
 }
 
 template <class T>
-Rows<const T> AttentionOperation<T>::rows(const std::vector<Numbers<T>>& of, size_t i) const {
-  return {this->input(of, i), this->width};
+int64_t AttentionOperation<T>::size_of_input(const Pass<T>& pass, size_t i) const {
+  return i == 0 ? this->size(pass) : pass.batch.rows(Per::token) * row();
 }
 
-// Keys, values and queries have no other reader, so nothing stands there yet.
 template <class T>
-Rows<T> AttentionOperation<T>::fresh(std::vector<Numbers<T>>& of, Pass<T>& pass, size_t i) const {
-  const int64_t count = pass.batch.rows(i == 0 ? this->per : Per::token) * this->width;
-  const Destination<T> destination = this->destination(of, pass, i, count);
-  assert(!destination.add);
-  return {destination.data, this->width};
+typename AttentionOperation<T>::InputGradients AttentionOperation<T>::input_gradients(Pass<T>& pass) const {
+  InputGradients made;
+  for (size_t i = 0; i < 3; ++i) {
+    made.numbers[i] = pass.take(size_of_input(pass, i));
+    made.rows[i] = {made.numbers[i].get(), row()};
+  }
+  return made;
+}
+
+template <class T>
+void AttentionOperation<T>::hand_over(std::vector<Numbers<T>>& of, Pass<T>& pass, InputGradients made) const {
+  for (size_t i = 0; i < 3; ++i) {
+    if (this->input_is_active[i]) this->add(of, pass, i, made.numbers[i], size_of_input(pass, i));
+    made.numbers[i].reset();
+  }
 }
 
 template <class T>
@@ -34,7 +42,7 @@ void AttentionOperation<T>::value(Pass<T>& pass) const {
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
   T* weights = this->keep(pass, Kept::weights, pass.kernels.attention_weights(attention));
   pass.kernels.attention(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2), weights,
-                         {out, this->width}, scratch.get());
+                         {out, row()}, scratch.get());
 }
 
 template <class T>
@@ -42,11 +50,11 @@ void AttentionOperation<T>::gradient(Pass<T>& pass) const {
   const AttentionShape attention = shape(pass);
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
   T* d_scores = this->keep(pass, Kept::scores_gradient, pass.kernels.attention_weights(attention));
-  const Rows<T> d_q = fresh(pass.gradient, pass, 0), d_k = fresh(pass.gradient, pass, 1),
-                d_v = fresh(pass.gradient, pass, 2);
+  InputGradients made = input_gradients(pass);
   pass.kernels.attention_gradient(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2),
-                                  this->kept(pass, Kept::weights), {this->result(pass.gradient), this->width},
-                                  d_scores, d_q, d_k, d_v, scratch.get());
+                                  this->kept(pass, Kept::weights), result_rows(pass.gradient), d_scores,
+                                  made.rows[0], made.rows[1], made.rows[2], scratch.get());
+  hand_over(pass.gradient, pass, std::move(made));
 }
 
 template <class T>
@@ -57,23 +65,21 @@ void AttentionOperation<T>::tangent(Pass<T>& pass) const {
   T* t_weights = this->keep(pass, Kept::weights_tangent, pass.kernels.attention_weights(attention));
   pass.kernels.attention_tangent(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2),
                                  rows(pass.tangent, 0), rows(pass.tangent, 1), rows(pass.tangent, 2),
-                                 this->kept(pass, Kept::weights), t_weights, {out, this->width},
-                                 scratch.get());
+                                 this->kept(pass, Kept::weights), t_weights, {out, row()}, scratch.get());
 }
 
 template <class T>
 void AttentionOperation<T>::gradient_tangent(Pass<T>& pass) const {
   const AttentionShape attention = shape(pass);
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
-  auto& gradients = pass.gradient_tangent;
-  const Rows<T> d_q = fresh(gradients, pass, 0), d_k = fresh(gradients, pass, 1),
-                d_v = fresh(gradients, pass, 2);
+  InputGradients made = input_gradients(pass);
   pass.kernels.attention_gradient_tangent(
       attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2), rows(pass.tangent, 0),
       rows(pass.tangent, 1), rows(pass.tangent, 2), this->kept(pass, Kept::weights),
       this->kept(pass, Kept::weights_tangent), this->kept(pass, Kept::scores_gradient),
-      {this->result(pass.gradient), this->width}, {this->result(gradients), this->width}, d_q, d_k, d_v,
-      scratch.get());
+      result_rows(pass.gradient), result_rows(pass.gradient_tangent), made.rows[0], made.rows[1],
+      made.rows[2], scratch.get());
+  hand_over(pass.gradient_tangent, pass, std::move(made));
 }
 
 template class AttentionOperation<float>;

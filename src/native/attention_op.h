@@ -1,14 +1,24 @@
 // Attention within the examples of a packed batch: inputs query, key and value.
 #pragma once
+#include <array>
+
 #include "native/graph.h"
 
 namespace pf2lora::native {
 
+struct AttentionHeads {
+  int64_t count = 1;
+  int64_t width = 1;    // of a head's query, key and value
+  int64_t queries = 0;  // AttentionShape::queries; above 0 the query has a row for each example
+  bool causal = false;
+  double scale = 1;
+};
+
 template <class T>
 class AttentionOperation final : public Operation<T> {
  public:
-  // Where the query has a row for each example, it is that of the first token.
-  AttentionOperation(int64_t heads, bool causal) : heads_(heads), causal_(causal) {}
+  // Keys and values have count * width columns; so has each of an example's queries, which stand side by side.
+  explicit AttentionOperation(AttentionHeads heads) : heads_(heads) {}
   const char* name() const override { return "attention"; }
   void value(Pass<T>& pass) const override;
   void gradient(Pass<T>& pass) const override;
@@ -21,12 +31,22 @@ class AttentionOperation final : public Operation<T> {
  private:
   enum Kept { weights, weights_tangent, scores_gradient };
   AttentionShape shape(const Pass<T>& pass) const;
-  // The input's or, made anew, the input's gradient's rows; without data where there are none.
-  Rows<const T> rows(const std::vector<Numbers<T>>& of, size_t i) const;
-  Rows<T> fresh(std::vector<Numbers<T>>& of, Pass<T>& pass, size_t i) const;
+  int64_t row() const { return heads_.count * heads_.width; }
+  Rows<const T> rows(const std::vector<Numbers<T>>& of, size_t i) const {
+    return {this->input(of, i), row()};  // without data where there are none
+  }
+  Rows<const T> result_rows(const std::vector<Numbers<T>>& of) const { return {this->result(of), row()}; }
 
-  int64_t heads_;
-  bool causal_;
+  // New memory for the gradients of the three inputs, and its way to them: key and value may be one input.
+  struct InputGradients {
+    std::array<Numbers<T>, 3> numbers;
+    std::array<Rows<T>, 3> rows;
+  };
+  int64_t size_of_input(const Pass<T>& pass, size_t i) const;
+  InputGradients input_gradients(Pass<T>& pass) const;
+  void hand_over(std::vector<Numbers<T>>& of, Pass<T>& pass, InputGradients made) const;
+
+  AttentionHeads heads_;
 };
 
 }  // namespace pf2lora::native

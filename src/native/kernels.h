@@ -28,8 +28,9 @@ enum class Activation { gelu, gelu_tanh, relu, tanh };
 struct AttentionShape {
   std::span<const int64_t> offsets;  // [examples + 1]
   int64_t heads = 1, width = 1;
-  bool first_only = false;  // queries are [examples, ...]: only the first token of each example asks
-  bool causal = false;      // a token attends to itself and those before it
+  int64_t queries = 0;  // rows of each example that ask, [examples * queries, ...]; 0: all its tokens do
+  bool causal = false;  // a token attends to itself and those before it
+  double scale = 1;     // of q k^T in the softmax
   int64_t examples() const { return int64_t(offsets.size()) - 1; }
 };
 
@@ -111,7 +112,7 @@ struct Kernels {
   // to += from
   void (*add_to)(int64_t count, const T* from, T* to);
 
-  // softmax(q k^T / sqrt(width)) v by example and head. The softmax goes to `weights`
+  // softmax(scale q k^T) v by example and head. The softmax goes to `weights`
   // [attention_weights(shape)]; scratch has attention_scratch(shape) numbers. out has q's shape.
   int64_t (*attention_weights)(const AttentionShape& shape);
   int64_t (*attention_scratch)(const AttentionShape& shape);

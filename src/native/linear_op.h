@@ -1,25 +1,35 @@
 // A frozen linear layer with the low-rank pairs of its site, y = x (W + dense)^T + b + (w * x down^T) up^T,
 // client by client (LoRA, Hu et al. 2022, arXiv 2106.09685).
+//
+// The rows of W may fall into blocks, such as the heads of attention, that meet different inputs. Block b of y
+// is then made of block b of x. Backwards, the blocks of x are multiplied by W itself, y_b = x_b (W_b + up_b
+// (w * down)), and there is no bias.
 #pragma once
 #include "native/frozen.h"
 
 namespace pf2lora::native {
 
-// Of matrices of one FrozenBlock.
+// Of matrices of one FrozenBlock, a block each.
 template <class T>
 struct FrozenLayer {
-  FrozenMatrix<T> transposed;  // [in, out]: x W^T; empty where the product comes ready
-  FrozenMatrix<T> plain;       // [out, in]: d_y W; empty where no gradient passes
-  std::vector<T> bias;         // [out]
+  std::vector<FrozenMatrix<T>> value;     // x_b to y_b; empty matrices where the product comes ready
+  std::vector<FrozenMatrix<T>> gradient;  // d_y_b to d_x_b; empty ones where no gradient passes
+  std::vector<T> bias;                    // of y, or empty: 0
 };
 
 template <class T>
 class LinearOperation final : public Operation<T> {
  public:
   static constexpr int kNoSite = -1;
-  // Input 0 is x [., in]; where there is an input 1, it is x W^T + b. `site` counts the pairs of AdapterView.
-  LinearOperation(FrozenLayer<T> layer, int64_t in, int site)
-      : layer_(std::move(layer)), in_(in), site_(site) {}
+  enum class Direction { forwards, backwards };
+  // Input 0 is x [., blocks * in]; where there is an input 1, it is y without adapters. `site` counts the
+  // pairs of AdapterView.
+  LinearOperation(FrozenLayer<T> layer, int64_t in, int site, Direction direction = Direction::forwards)
+      : layer_(std::move(layer)),
+        blocks_(int64_t(layer_.value.size())),
+        in_(in),
+        site_(site),
+        backwards_(direction == Direction::backwards) {}
 
   const char* name() const override { return "linear"; }
   void value(Pass<T>& pass) const override;
@@ -32,27 +42,37 @@ class LinearOperation final : public Operation<T> {
   bool rereads_gradient() const override { return adapted(); }
 
  private:
-  enum Kept { low, low_gradient, low_tangent };  // of x down^T
-  struct Share {                                 // of one client
-    int64_t client, begin, rows;
-    int64_t low;  // where its rows of x down^T begin
-    const PackedPair<T>& pair;
-    const PackedPair<T>& direction;
+  enum Kept { low, low_gradient, low_tangent };  // of what stands between the factors of the pair
+  // One block of one client: its rows of x, of y, and of what stands between the factors.
+  struct Share {
+    int64_t client, block, begin, rows, rank;
+    int64_t x, y, low;  // where they begin
+    const PackedPair<T>&pair, &direction;
   };
   std::vector<Share> shares(const Pass<T>& pass) const;
   int64_t low_size(const Pass<T>& pass) const;
-  const PackedWeight<T>& dense(const Pass<T>& pass) const;
-  // Multiplies a client's rows of x down^T by their examples' weights.
-  void weigh(const Pass<T>& pass, const Share& share, T* rows) const;
-  // Writes d_down = left1^T x1 + left2^T x2 and d_up = d_y1^T right1 + d_y2^T right2 of a client's rows.
+  int64_t out() const { return this->width / blocks_; }
+  int64_t x_row() const { return blocks_ * in_; }
+
+  // The matrices that a block meets: into the rank and out of it, and back again for gradients.
   struct Factors {
-    const T *low_gradient, *x, *low, *d_y;
+    const PackedMatrix<T>&in, &out, &out_back, &in_back;
   };
-  void write_pair(Pass<T>& pass, const Share& share, const Factors& first, const Factors& second) const;
+  Factors factors(const PackedPair<T>& pair, int64_t block) const;
+  const PackedMatrix<T>& dense(const Pass<T>& pass, int64_t block, bool gradient) const;
+  // Multiplies a share's rows between the factors by their examples' weights.
+  void weigh(const Pass<T>& pass, const Share& share, T* rows) const;
+  // Writes the gradients of a client's pair: of the factor into the rank left1^T x1 + left2^T x2, of the one
+  // out of it right1^T d_y1 + right2^T d_y2.
+  struct Sides {
+    const T *low_gradient, *x, *low, *d_y;  // of all clients; x of the second may be nullptr: 0
+  };
+  void write_pair(Pass<T>& pass, const Share& share, const Sides& first, const Sides& second) const;
 
   FrozenLayer<T> layer_;
-  int64_t in_;
+  int64_t blocks_, in_;
   int site_;
+  bool backwards_;
 };
 
 }  // namespace pf2lora::native

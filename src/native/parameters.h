@@ -73,21 +73,20 @@ PackedMatrix<T> pack(const Kernels<T>& kernels, Pool<T>& pool, const T* from, in
 template <class T>
 struct PackedWeight {
   PackedMatrix<T> transposed;  // [in, out]
-  PackedMatrix<T> plain;       // [out, in]; empty where no gradient is asked for
+  PackedMatrix<T> plain;       // [out, in]
 };
 
 template <class T>
 PackedWeight<T> pack_weight(const Kernels<T>& kernels, Pool<T>& pool, const T* weight, int64_t out,
-                            int64_t in, bool plain = true) {
-  PackedWeight<T> packed{pack(kernels, pool, weight, 1, in, in, out), {}};
-  if (plain) packed.plain = pack(kernels, pool, weight, in, 1, out, in);
-  return packed;
+                            int64_t in) {
+  return {pack(kernels, pool, weight, 1, in, in, out), pack(kernels, pool, weight, in, 1, out, in)};
 }
 
 template <class T>
 struct PackedPair {
   int64_t rank = 0;
-  PackedWeight<T> down, up;
+  PackedWeight<T> down;
+  std::vector<PackedWeight<T>> up;  // [blocks], of [out / blocks, rank] each
 };
 
 template <class T>
@@ -100,22 +99,28 @@ template <class T>
 struct PackedAdapters {
   std::vector<std::vector<PackedPair<T>>> pairs;  // [sites][G]
   std::vector<PackedHead<T>> heads;               // [G]
-  std::vector<PackedWeight<T>> dense;             // [sites], or empty: none
+  std::vector<std::vector<PackedWeight<T>>> dense;  // [sites][blocks] of [out / blocks, in], or empty: none
   const T* rank_weights = nullptr;                // [N, rank], nullptr: all 1
 };
 
 struct MatrixShape {
   int64_t out = 0, in = 0;
+  int64_t blocks = 1;  // of rows, which LinearOperation multiplies one by one
 };
 
-// `sites` are the shapes of the frozen weights, `head` that of a head's weight. For the value alone the plain
-// matrices are left out.
+// `sites` are the shapes of the frozen weights, `head` that of a head's weight.
 template <class T>
 PackedAdapters<T> pack_adapters(const Kernels<T>& kernels, Pool<T>& pool, const AdapterView<T>& adapters,
-                                const std::vector<MatrixShape>& sites, MatrixShape head, bool value_alone) {
+                                const std::vector<MatrixShape>& sites, MatrixShape head) {
   PackedAdapters<T> packed{.rank_weights = adapters.rank_weights};
   const auto weight = [&](const T* from, int64_t out, int64_t in) {
-    return pack_weight(kernels, pool, from, out, in, !value_alone);
+    return pack_weight(kernels, pool, from, out, in);
+  };
+  const auto blocks = [&](const T* from, const MatrixShape& site, int64_t in) {
+    const int64_t rows = site.out / site.blocks;
+    std::vector<PackedWeight<T>> parts;
+    for (int64_t b = 0; b < site.blocks; ++b) parts.push_back(weight(from + b * rows * in, rows, in));
+    return parts;
   };
   for (size_t site = 0; site < adapters.pairs.size(); ++site) {
     auto& of_site = packed.pairs.emplace_back();
@@ -123,7 +128,7 @@ PackedAdapters<T> pack_adapters(const Kernels<T>& kernels, Pool<T>& pool, const 
       PackedPair<T>& both = of_site.emplace_back();
       if (pair.rank == 0) continue;
       both = {pair.rank, weight(pair.down, pair.rank, sites[site].in),
-              weight(pair.up, sites[site].out, pair.rank)};
+              blocks(pair.up, sites[site], pair.rank)};
     }
   }
   for (const HeadView<T>& view : adapters.heads)
@@ -131,7 +136,7 @@ PackedAdapters<T> pack_adapters(const Kernels<T>& kernels, Pool<T>& pool, const 
   for (size_t site = 0; site < adapters.dense.size(); ++site) {
     packed.dense.emplace_back();
     if (const T* dense = adapters.dense[site]; dense != nullptr)
-      packed.dense.back() = weight(dense, sites[site].out, sites[site].in);
+      packed.dense.back() = blocks(dense, sites[site], sites[site].in);
   }
   return packed;
 }

@@ -13,7 +13,8 @@ INSTANTIATE_TEST_SUITE_P(, Attention, testing::ValuesIn(supported_processors()),
 struct Case {
   std::vector<int64_t> lengths;
   int64_t heads, width;
-  bool first_only = false, causal = false;
+  int64_t asking = 0;  // rows of each example that ask; 0: all tokens
+  bool causal = false;
 
   std::vector<int64_t> offsets() const {
     std::vector<int64_t> all{0};
@@ -21,7 +22,8 @@ struct Case {
     return all;
   }
   int64_t tokens() const { return offsets().back(); }
-  int64_t queries() const { return first_only ? int64_t(lengths.size()) : tokens(); }
+  int64_t queries() const { return asking > 0 ? asking * int64_t(lengths.size()) : tokens(); }
+  double scale() const { return 1.5 / std::sqrt(double(width)); }
 };
 
 // By definition, in matrices of each example and head.
@@ -29,15 +31,15 @@ Tensor reference(const Case& c, const std::vector<Tensor>& in) {
   const auto offsets = c.offsets();
   std::vector<Tensor> rows;
   for (size_t i = 0; i < c.lengths.size(); ++i) {
-    const int64_t length = c.lengths[i], asking = c.first_only ? 1 : length;
-    const int64_t first = c.first_only ? int64_t(i) : offsets[i];
+    const int64_t length = c.lengths[i], asking = c.asking > 0 ? c.asking : length;
+    const int64_t first = c.asking > 0 ? int64_t(i) * c.asking : offsets[i];
     std::vector<Tensor> heads;
     for (int64_t h = 0; h < c.heads; ++h) {
       const auto part = [&](const Tensor& x, int64_t row, int64_t count) {
         return x.narrow(0, row, count).narrow(1, h * c.width, c.width);
       };
       Tensor scores = torch::mm(part(in[0], first, asking), part(in[1], offsets[i], length).t());
-      scores = scores / std::sqrt(double(c.width));
+      scores = scores * c.scale();
       if (c.causal) {
         const Tensor later = torch::ones({asking, length}, torch::kBool).triu(1);
         scores = scores.masked_fill(later, -INFINITY);
@@ -76,7 +78,7 @@ struct Results {
   Results(const Kernels<T>& table, const Case& c, const std::vector<Tensor>& inputs,
           const std::vector<Tensor>& direction, const Tensor& pull, const Tensor& pull_direction) {
     const auto offsets = c.offsets();
-    const AttentionShape shape{offsets, c.heads, c.width, c.first_only, c.causal};
+    const AttentionShape shape{offsets, c.heads, c.width, c.asking, c.causal, c.scale()};
     const int64_t columns = c.heads * c.width, size = table.attention_weights(shape);
     const auto numbers = [&](int64_t count) { return torch::full({count}, NAN, type_of<T>()); };
     weights = numbers(size);
@@ -140,10 +142,11 @@ const std::vector<Case>& cases() {
       {{5, 33, 2}, 2, 12},
       {{64, 3}, 2, 64},
       {{100, 1}, 1, 50},
-      {{13, 7, 1, 20, 16}, 2, 32, /*first_only=*/true},
-      {{5, 33, 2}, 2, 12, true},
-      {{13, 7, 1, 20, 34}, 2, 32, false, /*causal=*/true},
-      {{3, 17}, 3, 5, false, true},
+      {{13, 7, 1, 20, 16}, 2, 32, /*asking=*/1},
+      {{5, 33, 2}, 2, 12, 1},
+      {{5, 33, 2}, 1, 24, 3},
+      {{13, 7, 1, 20, 34}, 2, 32, 0, /*causal=*/true},
+      {{3, 17}, 3, 5, 0, true},
   };
   return all;
 }
