@@ -70,7 +70,7 @@ def resolve(runs: list[Run], program: Program, output: Path, at_once: int, input
 
     def ask(job: tuple[int, str]) -> str:
         i, flag = job
-        words = program.command(runs[i], output / ".check", 1, (flag,))[len(program._launch(1)):]
+        words = program.command(runs[i], output / ".check", 1, (flag, "--progress=off"))[len(program._launch(1)):]
         done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
         if done.returncode:
             why = _last_lines(done.stderr, 3) or f"{program.path} ended with exit code {done.returncode}"

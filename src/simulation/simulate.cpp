@@ -100,6 +100,7 @@ class Simulation {
  private:
   // ---- before the first round: reads and checks everything, then makes the output directory -------------
   void prepare();
+  void forecast(const std::vector<Group>& groups, RunPlan& plan);
   std::vector<int64_t> draw_round_cohort(int64_t round) const;
 
   // ---- a round ------------------------------------------------------------------------------------------
@@ -189,8 +190,7 @@ void Simulation::prepare() {
   std::vector<Group> groups = make_groups(draw_round_cohort(state_->round + 1), options_.lockstep, work_);
   Placement(state_->placement).place(groups, Placement::Use::trains);
   RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, groups, comm_);
-  if (options_.dry_run && plan.first_round <= plan.rounds)
-    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, score_shape_, comm_);
+  if (options_.dry_run && options_.progress != "off") forecast(groups, plan);
   observer_.begin(plan);
   for (const std::string& note : request_.notes) observer_.note(note);
   for (const std::string& note : problem_->partition().notes) observer_.note(note);
@@ -208,6 +208,16 @@ void Simulation::prepare() {
                       *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
     loss_watch_.emplace(int64_t(problem_->class_names().size()));
   });
+}
+
+void Simulation::forecast(const std::vector<Group>& groups, RunPlan& plan) {
+  if (plan.first_round > plan.rounds) return;
+  try {
+    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, score_shape_, comm_);
+  } catch (const AgreedError& error) {
+    if (error.code() != ExitCode::numerical_failure) throw;
+    observer_.note(std::string("no forecast of the time, since its steps failed: ") + error.what());
+  }
 }
 
 std::vector<int64_t> Simulation::draw_round_cohort(int64_t round) const {

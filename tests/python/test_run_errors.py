@@ -247,6 +247,13 @@ def test_a_dry_run_checks_everything_and_writes_nothing(small_text, tmp_path):
     assert_refused({**small_text, "data": "nowhere.h5", "dry-run": True}, 3, ["nowhere.h5"], tmp_path)
 
 
+def test_a_dry_run_whose_steps_diverge_says_so_in_place_of_the_forecast(tmp_path):
+    wild = {**MATRIX, "learning-rate": 1e30, "output": tmp_path / "run", "dry-run": True}
+    page = run(wild, 2).stdout
+    assert "no forecast of the time" in page and "lower --learning-rate" in page and "on ranks" not in page
+    assert "no forecast" not in run({**wild, "progress": "off"}, 2).stdout
+
+
 # Resume
 
 
