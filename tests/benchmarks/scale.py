@@ -23,7 +23,7 @@ def large_dataset(source, path, clients):
     """The rows of `source` over and over, as many as so many clients hold."""
     with h5py.File(source) as old, h5py.File(path, "w") as new:
         offsets, tokens, split = old["offsets"][:], old["tokens"][:], old["split"][:]
-        wanted = {0: EXAMPLES * clients, 1: clients}  # by split: training, test
+        wanted = {0: EXAMPLES * clients, 2: 4 * clients}  # by split: training, and test with some to spare
         rows = np.concatenate([np.resize(np.flatnonzero(split == s), count) for s, count in wanted.items()])
         lengths = np.diff(offsets)[rows]
         new["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(offsets.dtype)
@@ -35,12 +35,13 @@ def large_dataset(source, path, clients):
 
 
 def measure(program, model, data, output, ranks, options):
-    """Of one run: seconds to the end of its first round, those of the later rounds, and memory of all ranks, MiB."""
+    """Of one run: seconds of the rounds after the first, memory of all ranks in MiB, and what it wrote and sent."""
     command = [str(program), "--overwrite", "--output", str(output), "--model", str(model), "--data", str(data)]
     command += WORK + options
     if ranks > 1:
         command = ["mpirun", "--oversubscribe", "-n", str(ranks)] + command
-    begin, used, code, text = rounds.run_watched(command, {}, os.sched_getaffinity(0), lambda _: None)
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
+    _, used, code, text = rounds.run_watched(command, root, os.sched_getaffinity(0), lambda _: None)
     if code != 0:
         raise SystemExit(f"scale.py: {' '.join(command)} ended with exit code {code}: {rounds.why_not(text)}")
     with h5py.File(output / "results.h5") as file:
@@ -88,28 +89,32 @@ def main():
     steps.OUTPUT.mkdir(parents=True, exist_ok=True)
     model, data, output = steps.small_bert(), steps.OUTPUT / "large.h5", steps.OUTPUT / "scale"
     large_dataset(arguments.data, data, max(arguments.clients))
-    report = [f"{steps.cpu_model()}, {os.cpu_count()} cores", ""]
+    report = open(steps.OUTPUT / "scale.md", "w")  # noqa: SIM115: open as long as the program runs
 
-    def runs_of(cases):
+    def tell(*lines):
+        for file in (sys.stdout, report):
+            print(*lines, "", sep="\n", file=file, flush=True)
+
+    def compare(title, unit, cases):
+        runs = []
         for name, ranks, options in cases:
-            print(f"scale.py: {name}", file=sys.stderr)
-            yield name, measure(arguments.program, model, data, output, ranks,
-                                ["--rounds", str(arguments.rounds), *map(str, options)])
+            print(f"scale.py: {title}: {name}", file=sys.stderr)
+            options = ["--rounds", arguments.rounds, *options]
+            runs.append((name, measure(arguments.program, model, data, output, ranks, [*map(str, options)])))
+        tell(title, "", *table(unit, runs))
 
+    tell(f"{steps.cpu_model()}, {os.cpu_count()} cores")
+    some = [count for count in arguments.clients if count <= 1000]
+    compare("pf2lora, 80 clients a round", "ranks",
+            [(ranks, ranks, ["--algorithm", "pf2lora", "--clients", 100, "--clients-per-round", 80])
+             for ranks in arguments.ranks])
+    compare("pf2lora, every client takes part, one local step", "clients",
+            [(count, 1, ["--algorithm", "pf2lora", "--clients", count, "--clients-per-round", 0, "--local-steps", 1])
+             for count in some])
     for method in ("homlora", "pf2lora"):
-        cases = [(f"{count} clients", 1, ["--algorithm", method, "--clients", count, "--clients-per-round", 20])
-                 for count in arguments.clients]
-        report += [f"{method}, 20 clients a round on one rank", ""] + table("clients", list(runs_of(cases))) + [""]
-    cases = [(f"{count} clients, all in every round", 1,
-              ["--algorithm", "pf2lora", "--clients", count, "--clients-per-round", 0, "--local-steps", 1])
-             for count in arguments.clients if count <= 1000]
-    report += ["pf2lora, every client takes part", ""] + table("clients", list(runs_of(cases))) + [""]
-    cases = [(f"{ranks} ranks", ranks, ["--algorithm", "pf2lora", "--clients", 100, "--clients-per-round", 80])
-             for ranks in arguments.ranks]
-    report += ["pf2lora, 80 clients a round", ""] + table("ranks", list(runs_of(cases)))
-    text = "\n".join(report)
-    print(text)
-    (steps.OUTPUT / "scale.md").write_text(text + "\n")
+        compare(f"{method}, 20 clients a round on one rank", "clients",
+                [(count, 1, ["--algorithm", method, "--clients", count, "--clients-per-round", 20])
+                 for count in arguments.clients])
 
 
 if __name__ == "__main__":
