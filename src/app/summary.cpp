@@ -239,13 +239,17 @@ void print_sizes(std::ostream& out, const RunPlan& plan) {
 void print_forecast(std::ostream& out, const RunPlan& plan) {
   if (!plan.forecast) return;
   const RunForecast& forecast = *plan.forecast;
+  const auto row = [](const std::string& name, const ForecastSeconds& seconds) {
+    return Row{name, format_duration(seconds.first), format_duration(seconds.later)};
+  };
   out << "\nTime, from steps made now on " << (plan.ranks == 1 ? "this rank" : "these ranks") << '\n'
-      << align_columns({{"one local step of " + format_count(forecast.step_clients) +
-                             (forecast.step_clients == 1 ? " client" : " clients"),
-                         format_duration(forecast.step)},
-                        {"local steps of a round", format_duration(forecast.train)},
-                        {"all-reduce of a round", format_duration(forecast.all_reduce)},
-                        {"one evaluation of all clients", format_duration(forecast.evaluate)},
+      << align_columns({{"", "new examples", "seen before"},
+                        row("one local step of " + format_count(forecast.step_clients) +
+                                (forecast.step_clients == 1 ? " client" : " clients"),
+                            forecast.step),
+                        row("local steps of a round", forecast.train),
+                        row("one evaluation of all clients", forecast.evaluate)})
+      << align_columns({{"all-reduce of a round", format_duration(forecast.all_reduce)},
                         {describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
                              (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
                          format_duration(forecast.rounds)}});

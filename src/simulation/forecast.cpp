@@ -10,7 +10,7 @@
 namespace pf2lora {
 namespace {
 
-constexpr double kSeconds = 2;  // that local steps are timed for, about
+constexpr double kSeconds = 1;  // that local steps are timed for, about, new ones and again
 
 double seconds_of(const auto& work) {
   const Stopwatch watch;
@@ -24,17 +24,34 @@ double largest(const Communicator& comm, double value) {
 }
 
 // Seconds of a local step of the group.
-double time_step(const Algorithm& algorithm, const ClientGroup& group, int64_t round, int64_t local_steps) {
-  const auto steps = [&](int64_t count) {
+ForecastSeconds time_step(const Algorithm& algorithm, const ClientGroup& group, int64_t round,
+                          int64_t local_steps) {
+  const auto steps = [&](int64_t first_step, int64_t count) {
     ClientGroup copy = group;
     copy.common = group.common.clone();
     copy.own = group.own.clone();
-    return seconds_of([&] { algorithm.local_steps(copy, {Purpose::batch, round, 0, count}); });
+    return seconds_of([&] { algorithm.local_steps(copy, {Purpose::batch, round, first_step, count}); });
   };
-  steps(1);
-  const double first = steps(1);
-  const int64_t count = std::clamp<int64_t>(int64_t(kSeconds / first), 1, local_steps);
-  return (count == 1 ? first : steps(count)) / double(count);
+  steps(0, 1);
+  const int64_t count = std::clamp<int64_t>(int64_t(kSeconds / steps(1, 1)), 1, local_steps);
+  const double first = steps(2, count) / double(count);
+  return {first, std::min(first, steps(2, count) / double(count))};
+}
+
+// The share of the frozen states under the lowest adapter that the ranks keep.
+double kept_states(const Options& options, const Problem& problem, int64_t ranks) {
+  const double bytes = double(problem.prefix_bytes());
+  return bytes > 0 ? std::min(1.0, double(options.prefix_cache << 20) * double(ranks) / bytes) : 1;
+}
+
+// The share of a client's local steps in so many rounds that it takes to see its examples once.
+double new_steps(const Options& options, const RunPlan& plan, int64_t rounds) {
+  const auto& examples = plan.train_examples;
+  if (examples.empty()) return 0;
+  const double mean =
+      double(std::accumulate(examples.begin(), examples.end(), int64_t{0})) / double(plan.clients);
+  const double part = double(plan.clients_per_round) / double(plan.clients - plan.held_out_clients);
+  return std::min(1.0, mean / (double(options.batch_size * options.local_steps * rounds) * part));
 }
 
 RunForecast::OnRanks on_ranks(std::vector<Group> groups, int64_t clients, int64_t ranks,
@@ -50,8 +67,8 @@ RunForecast::OnRanks on_ranks(std::vector<Group> groups, int64_t clients, int64_
 }  // namespace
 
 RunForecast make_forecast(const Options& options, const Problem& problem, const Algorithm& algorithm,
-                          const RunState& state, const std::vector<Group>& groups, const ScoreShape& scores,
-                          const Communicator& comm) {
+                          const RunState& state, const std::vector<Group>& groups, const RunPlan& plan,
+                          const ScoreShape& scores, const Communicator& comm) {
   const int64_t round = state.round + 1;
   const auto mine =
       std::ranges::find_if(groups, [&](const Group& group) { return group.rank == comm.rank(); });
@@ -59,34 +76,51 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
 
   RunForecast forecast;
   forecast.step_clients = int64_t(timed.clients.size());
-  double evaluation = 0;
+  ForecastSeconds evaluation;  // of that group
   comm.together([&] {
     const ClientGroup group = state.clients.group(timed.clients, state.common);
     forecast.step = time_step(algorithm, group, round, options.local_steps);
-    evaluation = seconds_of([&] { evaluate(algorithm, problem, group, scores, round); });
+    const auto evaluate_group = [&] { evaluate(algorithm, problem, group, scores, round); };
+    evaluation.first = seconds_of(evaluate_group);
+    evaluation.later = std::min(evaluation.first, seconds_of(evaluate_group));
   });
-  const double seconds_per_work =
-      timed.work > 0 ? largest(comm, forecast.step * double(options.local_steps) / timed.work) : 0;
+  const double kept = kept_states(options, problem, comm.size());
+  for (ForecastSeconds* seconds : {&forecast.step, &evaluation})
+    seconds->later = kept * seconds->later + (1 - kept) * seconds->first;
+
+  const double steps_per_work = timed.work > 0 ? double(options.local_steps) / timed.work : 0;
+  const ForecastSeconds per_work = {largest(comm, forecast.step.first * steps_per_work),
+                                    largest(comm, forecast.step.later * steps_per_work)};
   std::vector<double> work(static_cast<size_t>(comm.size()));
   for (const Group& group : groups) work[size_t(group.rank)] += group.work;
-  forecast.train = seconds_per_work * *std::ranges::max_element(work);
+  const double most_work = *std::ranges::max_element(work);
+  forecast.train = {per_work.first * most_work, per_work.later * most_work};
 
   ExactSum sum(size_t(algorithm.sum_size(round)));
   comm.all_reduce(sum);
   forecast.all_reduce = largest(comm, seconds_of([&] { comm.all_reduce(sum); }));
 
   const int64_t per_group = forecast.step_clients * comm.size();
-  forecast.evaluate = largest(comm, evaluation) * double((options.clients + per_group - 1) / per_group);
+  const auto groups_of_rank = double((options.clients + per_group - 1) / per_group);
+  forecast.evaluate = {largest(comm, evaluation.first) * groups_of_rank,
+                       largest(comm, evaluation.later) * groups_of_rank};
   const Schedule schedule(options);
   for (int64_t r = round; r <= options.rounds; ++r) forecast.evaluations += schedule.evaluates(r);
-  forecast.rounds = double(options.rounds - state.round) * (forecast.train + forecast.all_reduce) +
-                    double(forecast.evaluations) * forecast.evaluate;
+
+  const auto of_all = [](const ForecastSeconds& seconds, double count, double new_ones) {
+    return count * seconds.later + new_ones * (seconds.first - seconds.later);
+  };
+  const int64_t rounds = options.rounds - state.round;
+  forecast.rounds =
+      double(rounds) * forecast.all_reduce +
+      of_all(forecast.train, double(rounds), double(rounds) * new_steps(options, plan, rounds)) +
+      of_all(forecast.evaluate, double(forecast.evaluations), forecast.evaluations > 0 ? 1 : 0);
 
   constexpr int64_t kMostRanks = 4096;
   const int64_t most = std::min(int64_t(groups.size()), kMostRanks);
   for (int64_t ranks = 1; ranks < most; ranks *= 2)
-    forecast.by_ranks.push_back(on_ranks(groups, options.clients, ranks, seconds_per_work));
-  forecast.by_ranks.push_back(on_ranks(groups, options.clients, most, seconds_per_work));
+    forecast.by_ranks.push_back(on_ranks(groups, options.clients, ranks, per_work.later));
+  forecast.by_ranks.push_back(on_ranks(groups, options.clients, most, per_work.later));
   return forecast;
 }
 

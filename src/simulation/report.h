@@ -20,21 +20,27 @@ struct MemoryItem {
   int64_t bytes = 0;
 };
 
+// Seconds of the same work on examples that are new, and once their frozen states are kept.
+struct ForecastSeconds {
+  double first = 0;
+  double later = 0;
+};
+
 // What the rounds to come take on the ranks at hand, in seconds, from steps that were made for it.
 struct RunForecast {
-  int64_t step_clients = 0;   // of the group whose step was timed
-  double step = 0;            // a local step of that group
-  double train = 0;           // the local steps of a round, on the rank that needs longest
-  double all_reduce = 0;      // of a round
-  double evaluate = 0;        // one evaluation of all clients, on the rank that needs longest
-  int64_t evaluations = 0;    // in the rounds to come
-  double rounds = 0;          // all that are to come
+  int64_t step_clients = 0;  // of the group whose step was timed
+  ForecastSeconds step;      // a local step of that group
+  ForecastSeconds train;     // the local steps of a round, on the rank that needs longest
+  ForecastSeconds evaluate;  // one evaluation of all clients, on the rank that needs longest
+  double all_reduce = 0;     // of a round
+  int64_t evaluations = 0;   // in the rounds to come
+  double rounds = 0;         // all that are to come
   struct OnRanks {
     int64_t ranks = 0;
     double train = 0;
     double busy = 0;  // share of it that a rank computes on average
   };
-  std::vector<OnRanks> by_ranks;  // the first round's local steps on other numbers of ranks
+  std::vector<OnRanks> by_ranks;  // a later round's local steps on other numbers of ranks
 };
 
 // Known before the first round; rounds count from 1.

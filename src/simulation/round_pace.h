@@ -1,26 +1,23 @@
 // How long the rest of a run takes, from the rounds of this call.
 #pragma once
 #include <cstdint>
-#include <limits>
+#include <numeric>
+#include <vector>
 
 namespace pf2lora {
 
 class RoundPace {
  public:
-  void round_took(double seconds) {
-    (rounds_ == 0 ? first_ : others_) += seconds;
-    ++rounds_;
-  }
-  // Seconds for so many more rounds; NaN before the first. The first round fills caches, so it counts only
-  // while it is the only one.
+  void round_took(double seconds) { seconds_.push_back(seconds); }
+  // Seconds for so many more rounds, like the later half of those that are over; NaN before the first. The
+  // first rounds fill caches.
   double seconds_for(int64_t rounds) const {
-    if (rounds_ == 0) return std::numeric_limits<double>::quiet_NaN();
-    return double(rounds) * (rounds_ == 1 ? first_ : others_ / double(rounds_ - 1));
+    const auto later = seconds_.begin() + ptrdiff_t(seconds_.size() / 2);
+    return double(rounds) * std::accumulate(later, seconds_.end(), 0.0) / double(seconds_.end() - later);
   }
 
  private:
-  double first_ = 0, others_ = 0;  // seconds
-  int64_t rounds_ = 0;
+  std::vector<double> seconds_;
 };
 
 }  // namespace pf2lora

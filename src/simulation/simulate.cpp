@@ -213,7 +213,7 @@ void Simulation::prepare() {
 void Simulation::forecast(const std::vector<Group>& groups, RunPlan& plan) {
   if (plan.first_round > plan.rounds) return;
   try {
-    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, score_shape_, comm_);
+    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, comm_);
   } catch (const AgreedError& error) {
     if (error.code() != ExitCode::numerical_failure) throw;
     observer_.note(std::string("no forecast of the time, since its steps failed: ") + error.what());

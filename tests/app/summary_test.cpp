@@ -213,18 +213,18 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
   EXPECT_THAT(plan_text(plan), Not(HasSubstr("Time")));
   plan.groups_by_rank = {};  // so that the rows of ranks are the forecast's
   plan.forecast = RunForecast{.step_clients = 2,
-                              .step = 1.5,
-                              .train = 50,
+                              .step = {2, 1.5},
+                              .train = {70, 50},
+                              .evaluate = {30, 20},
                               .all_reduce = 0.0012,
-                              .evaluate = 20,
                               .evaluations = 6,
                               .rounds = 720,
                               .by_ranks = {{1, 50, 1}, {2, 30, 0.8333}}};
   const std::string text = plan_text(plan);
   using Cells = std::vector<std::string>;
-  EXPECT_EQ(cells(text, "one local step of 2 clients"), (Cells{"1.5", "s"}));
+  EXPECT_EQ(cells(text, "one local step of 2 clients"), (Cells{"2.0", "s", "1.5", "s"}));
   EXPECT_EQ(cells(text, "all-reduce of a round"), (Cells{"1.20", "ms"}));
-  EXPECT_EQ(cells(text, "one evaluation of all clients"), (Cells{"20.0", "s"}));
+  EXPECT_EQ(cells(text, "one evaluation of all clients"), (Cells{"30.0", "s", "20.0", "s"}));
   EXPECT_EQ(cells(text, "rounds 1 to 12, with 6 evaluations"), (Cells{"12", "min", "00", "s"}));
   EXPECT_EQ(cells(text, "1 "), (Cells{"50.0", "s", "100.0%"}));
   EXPECT_EQ(cells(text, "2 "), (Cells{"30.0", "s", "83.3%"}));

@@ -8,7 +8,7 @@
 namespace pf2lora {
 namespace {
 
-TEST(RoundPace, TheFirstRoundCountsOnlyWhileItIsAlone) {
+TEST(RoundPace, CountsTheLaterHalfOfTheRounds) {
   RoundPace pace;
   EXPECT_TRUE(std::isnan(pace.seconds_for(3)));
   pace.round_took(100);
@@ -18,6 +18,8 @@ TEST(RoundPace, TheFirstRoundCountsOnlyWhileItIsAlone) {
   pace.round_took(4);
   EXPECT_EQ(pace.seconds_for(1), 3);
   EXPECT_EQ(pace.seconds_for(0), 0);
+  pace.round_took(6);
+  EXPECT_EQ(pace.seconds_for(1), 5);
 }
 
 }  // namespace
