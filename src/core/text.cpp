@@ -59,7 +59,10 @@ std::string nearest_name(std::string_view name, std::span<const std::string> can
   }
   if (nearest != nullptr) return *nearest;
   if (wanted.size() < 3) return "";
-  const auto begins = [&](const std::string& candidate) { return normalised(candidate).starts_with(wanted); };
+  const auto begins = [&](const std::string& candidate) {
+    const std::string whole = normalised(candidate);
+    return whole.starts_with(wanted) || (whole.size() >= 3 && wanted.starts_with(whole));
+  };
   const auto first = std::ranges::find_if(candidates, begins);
   if (first == candidates.end() || std::ranges::count_if(candidates, begins) > 1) return "";
   return *first;

@@ -13,7 +13,8 @@ namespace pf2lora {
 std::size_t edit_distance(std::string_view a, std::string_view b);
 
 // The candidate that `name` most likely meant, or "" when none is near: case and '_' for '-' are overlooked,
-// a third of the characters may differ; otherwise the only candidate that begins with `name`.
+// a third of the characters may differ; otherwise the only candidate that begins with `name`, or that `name`
+// begins with.
 std::string nearest_name(std::string_view name, std::span<const std::string> candidates);
 
 // "; did you mean 'rounds'?", or "" when no candidate is near.

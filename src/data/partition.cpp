@@ -184,6 +184,22 @@ void check_clients(const Partition& partition, const Options& options) {
   }
 }
 
+// Says it where scores of single clients will be coarse.
+void note_small_tests(const Partition& partition, std::vector<std::string>& notes) {
+  constexpr int64_t kCoarse = 10;  // examples: an accuracy in steps of 10 points
+  int64_t smallest = std::numeric_limits<int64_t>::max(), coarse = 0;
+  for (const ClientExamples& client : partition.clients) {
+    const auto size = static_cast<int64_t>(client.test.size());
+    smallest = std::min(smallest, size);
+    coarse += size < kCoarse;
+  }
+  if (coarse > 0)
+    notes.push_back(text(coarse) + " of " + text(static_cast<int64_t>(partition.clients.size())) +
+                    " clients have fewer than " + text(kCoarse) + " test examples (the fewest: " +
+                    text(smallest) + "), so that their accuracies are coarse: lower --clients, or set " +
+                    "--examples-per-client and --test-examples-per-client");
+}
+
 }  // namespace
 
 KeyedRandom partition_random(const Options& options, PartitionStage stage, int64_t client, int64_t round,
@@ -283,6 +299,7 @@ Partition make_partition(const Examples& examples, const Options& options) {
   check_clients(partition, options);
   partition.client_names = std::move(draw.client_names);
   partition.notes = std::move(problem.notes);
+  note_small_tests(partition, partition.notes);
   apply_label_conflict(partition, examples, options);
   return partition;
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-
 namespace pf2lora {
 namespace {
 
@@ -73,6 +72,17 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
     plan.test_examples.clear();
   }
   return plan;
+}
+
+std::vector<std::string> notes_before(const Problem& problem, const Algorithm& algorithm,
+                                      const RunState& state) {
+  std::vector<std::string> notes = problem.partition().notes;
+  const ClientGroup first = state.clients.group({0}, state.common);
+  if (!problem.partition().label_maps.empty() && !algorithm.client_level(first).level->has_head())
+    notes.push_back(
+        "labels conflict, but all clients read one common head, which cannot serve them: --head personal, "
+        "where the method has it, gives each its own");
+  return notes;
 }
 
 Texts digests(const Communicator& comm, const Texts& provenance) {

@@ -11,6 +11,10 @@ namespace pf2lora {
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
                   const RunState& state, const std::vector<Group>& groups, const Communicator& comm);
 
+// What the user should know before the first round: the partition's notes, and of a head that cannot serve.
+std::vector<std::string> notes_before(const Problem& problem, const Algorithm& algorithm,
+                                      const RunState& state);
+
 // All ranks. The digests of data and model among rank 0's provenance, on every rank.
 Texts digests(const Communicator& comm, const Texts& provenance);
 

@@ -161,7 +161,8 @@ void Simulation::prepare() {
     trainable_clients_ =
         row.demands.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
   });
-  problem_->pack_weights([&](size_t bytes, const FillMemory& fill) { return comm_.filled_on_node(bytes, fill); });
+  problem_->pack_weights(
+      [&](size_t bytes, const FillMemory& fill) { return comm_.filled_on_node(bytes, fill); });
 
   const OutputMode mode =
       comm_.together_value([&] { return output_mode(options_.resume, options_.overwrite); });
@@ -193,7 +194,7 @@ void Simulation::prepare() {
   if (options_.dry_run && options_.progress != "off") forecast(groups, plan);
   observer_.begin(plan);
   for (const std::string& note : request_.notes) observer_.note(note);
-  for (const std::string& note : problem_->partition().notes) observer_.note(note);
+  for (const std::string& note : notes_before(*problem_, *algorithm_, *state_)) observer_.note(note);
   begin_segment(plan);
   if (options_.dry_run) return;
   if (directory_ && !directory_->locked())
@@ -213,7 +214,8 @@ void Simulation::prepare() {
 void Simulation::forecast(const std::vector<Group>& groups, RunPlan& plan) {
   if (plan.first_round > plan.rounds) return;
   try {
-    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, comm_);
+    plan.forecast =
+        make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, comm_);
   } catch (const AgreedError& error) {
     if (error.code() != ExitCode::numerical_failure) throw;
     observer_.note(std::string("no forecast of the time, since its steps failed: ") + error.what());

@@ -55,6 +55,11 @@ TEST(NearestName, CompletesOnlyAnUnambiguousBeginning) {
   EXPECT_EQ(nearest_name("ch", names), "");
 }
 
+TEST(NearestName, FindsTheNameThatMoreWasWrittenAfter) {
+  EXPECT_EQ(nearest_name("local-only", Names{"local", "pf2lora"}), "local");
+  EXPECT_EQ(nearest_name("fedlora", Names{"fed", "fedl"}), "");
+}
+
 TEST(NearestName, IsSilentWhenNothingIsNear) {
   const Names names = {"rounds", "rank", "iid"};
   EXPECT_EQ(nearest_name("temperature", names), "");
