@@ -16,8 +16,9 @@ class ClientStore {
 
   // A client's row [client layout]: a copy of what is kept here, or its start values.
   torch::Tensor row(int64_t client) const;
-  void keep(int64_t client, torch::Tensor row) { rows_[client] = std::move(row); }
-  void drop(int64_t client) { rows_.erase(client); }
+  // The row that is kept for a client from now on, to be filled; what it holds stands where it was kept before.
+  torch::Tensor kept_row(int64_t client);
+  void drop(int64_t client);
   // The bytes of a kept row, for moving it.
   std::span<std::byte> bytes(int64_t client);
 
@@ -26,9 +27,12 @@ class ClientStore {
   void keep(const ClientGroup& group);
 
  private:
+  void copy_row(int64_t client, torch::Tensor row) const;
+
   const Algorithm& algorithm_;
   torch::TensorOptions options_;
   std::unordered_map<int64_t, torch::Tensor> rows_;
+  std::vector<torch::Tensor> free_;  // rows are cut from slabs: one by one they would leave holes in the heap
 };
 
 }  // namespace pf2lora

@@ -40,13 +40,12 @@ RunState::RunState(const Algorithm& algorithm, const Problem& problem, int64_t c
   algorithm.initial_common(common);
 }
 
-void exchange(const Communicator& comm, RunState& state, const std::vector<Move>& moves, int64_t row_size,
-              const torch::TensorOptions& options) {
+void exchange(const Communicator& comm, RunState& state, const std::vector<Move>& moves, int64_t row_size) {
   if (row_size == 0 || moves.empty()) return;
   std::vector<Transfer> transfers;
   comm.together([&] {
     for (const Move& move : moves) {
-      if (move.to == comm.rank()) state.clients.keep(move.client, torch::empty({row_size}, options));
+      if (move.to == comm.rank()) state.clients.kept_row(move.client);
       const bool mine = move.to == comm.rank() || move.from == comm.rank();
       transfers.push_back({move.client, move.from, move.to,
                            mine ? state.clients.bytes(move.client) : std::span<std::byte>{}});
@@ -132,9 +131,7 @@ void load_checkpoint(const Communicator& comm, RunState& state, const Algorithm&
         state.placement.set_has_row(client);
         if (state.placement.owner(client) != comm.rank()) continue;
         const std::vector<T> row = reader.client_row<T>(client);
-        torch::Tensor tensor = torch::empty({int64_t(row.size())}, state.common.options());
-        std::copy(row.begin(), row.end(), tensor.data_ptr<T>());
-        state.clients.keep(client, tensor);
+        std::copy(row.begin(), row.end(), state.clients.kept_row(client).data_ptr<T>());
       }
     });
     state.round = reader.round();

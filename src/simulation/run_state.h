@@ -21,8 +21,7 @@ struct RunState {
 };
 
 // All ranks. Moves the rows of clients to their new owners.
-void exchange(const Communicator& comm, RunState& state, const std::vector<Move>& moves, int64_t row_size,
-              const torch::TensorOptions& options);
+void exchange(const Communicator& comm, RunState& state, const std::vector<Move>& moves, int64_t row_size);
 
 // All ranks. Brings the row of each given client to rank 0, one at a time, and calls `take` there. An
 // exception of `take` is thrown on every rank once all rows have passed.

@@ -66,7 +66,7 @@ class Simulation {
       const Stopwatch round_watch;
       std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep, work_);
       exchange(comm_, *state_, state_->placement.place(groups, Placement::Use::trains),
-               algorithm_->client_layout().size(), problem_->model().options());
+               algorithm_->client_layout().size());
       phases_.passed(Phase::move);
 
       ExactSum sum(size_t(algorithm_->sum_size(round)));
@@ -257,7 +257,7 @@ void Simulation::evaluate_clients(int64_t round) {
   std::iota(clients.begin(), clients.end(), 0);
   std::vector<Group> groups = make_groups(clients, options_.lockstep, work_);
   exchange(comm_, *state_, state_->placement.place(groups, Placement::Use::reads),
-           algorithm_->client_layout().size(), problem_->model().options());
+           algorithm_->client_layout().size());
   std::vector<std::vector<double>> mine;
   comm_.together([&] {
     for (const Group& group : groups) {
