@@ -15,19 +15,16 @@
 namespace pf2lora {
 namespace {
 
-std::shared_ptr<const char> map_file(const std::string& path, size_t& size) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0)
-    throw InputError("cannot read " + path + " (" + std::strerror(errno) +
-                     "); --model takes a directory with config.json and model.safetensors");
-  struct stat status {};
-  fstat(file, &status);
-  size = size_t(status.st_size);
-  void* data = size == 0 ? MAP_FAILED : mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
-  close(file);
+// A range of an open file, whose pages come when they are read and may go when nobody reads them.
+std::shared_ptr<const char> map_range(int file, const std::string& path, size_t begin, size_t size) {
+  static const auto kPage = size_t(sysconf(_SC_PAGESIZE));
+  const size_t before = begin % kPage, mapped = before + size;
+  void* data =
+      mapped == 0 ? MAP_FAILED : mmap(nullptr, mapped, PROT_READ, MAP_SHARED, file, off_t(begin - before));
   if (data == MAP_FAILED)
-    throw InputError("cannot map " + path + ", which is " + std::to_string(size) + " bytes long");
-  return {static_cast<const char*>(data), [size](const char* p) { munmap(const_cast<char*>(p), size); }};
+    throw InputError("cannot map " + path + ", " + std::to_string(size) + " bytes from " +
+                     std::to_string(begin));
+  return {static_cast<const char*>(data) + before, [data, mapped](const char*) { munmap(data, mapped); }};
 }
 
 torch::ScalarType scalar_type(const std::string& name) {
@@ -48,21 +45,36 @@ std::string text(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
+struct SafeTensors::OpenFile {
+  explicit OpenFile(const std::string& path) : descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (descriptor < 0)
+      throw InputError("cannot read " + path + " (" + std::strerror(errno) +
+                       "); --model takes a directory with config.json and model.safetensors");
+  }
+  ~OpenFile() { close(descriptor); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  const int descriptor;
+};
+
 SafeTensors::SafeTensors(const std::string& path) : path_(path) {
-  size_t size = 0;
-  data_ = map_file(path, size);
+  file_ = std::make_shared<const OpenFile>(path);
+  struct stat status {};
+  fstat(file_->descriptor, &status);
+  const auto size = size_t(status.st_size);
   const auto foreign = [&](const std::string& why) {
     return InputError(path + " is not a safetensors file or is truncated: " + why + "; fetch it again");
   };
   uint64_t header = 0;
   if (size < sizeof header) throw foreign("it is " + std::to_string(size) + " bytes long");
-  std::memcpy(&header, data_.get(), sizeof header);
+  std::memcpy(&header, map_range(file_->descriptor, path, 0, sizeof header).get(), sizeof header);
   if (header > size - sizeof header)
     throw foreign("its header of " + std::to_string(header) + " bytes goes beyond its " +
                   std::to_string(size) + " bytes");
   const size_t base = sizeof header + header;
   try {
-    const auto json = nlohmann::json::parse(data_.get() + sizeof header, data_.get() + base);
+    const auto text_of_header = map_range(file_->descriptor, path, sizeof header, header);
+    const auto json = nlohmann::json::parse(text_of_header.get(), text_of_header.get() + header);
     for (const auto& [name, value] : json.items()) {
       if (name == "__metadata__") continue;
       const auto type = scalar_type(value.at("dtype"));
@@ -76,7 +88,7 @@ SafeTensors::SafeTensors(const std::string& path) : path_(path) {
       if (range[1] > size - base)
         throw foreign("tensor " + name + " ends at byte " + std::to_string(base + range[1]) + " of " +
                       std::to_string(size));
-      entries_[name] = {type, shape, base + range[0]};
+      entries_[name] = {type, shape, base + range[0], range[1] - range[0]};
     }
   } catch (const nlohmann::json::exception& error) {
     throw foreign(error.what());
@@ -93,9 +105,10 @@ torch::Tensor SafeTensors::get(const std::string& name, const std::vector<int64_
                      text(shape));
   if (!torch::isFloatingType(entry.type))
     throw InputError(path_ + " holds " + name + " as integers; the weights must be floating-point");
+  auto data = map_range(file_->descriptor, path_, entry.begin, entry.bytes);
+  const auto options = torch::dtype(entry.type);
   return torch::from_blob(
-      const_cast<char*>(data_.get()) + entry.begin, shape, [keep = data_](void*) mutable { keep.reset(); },
-      torch::dtype(entry.type));
+      const_cast<char*>(data.get()), shape, [keep = data](void*) mutable { keep.reset(); }, options);
 }
 
 }  // namespace pf2lora

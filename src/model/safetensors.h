@@ -15,8 +15,8 @@ class SafeTensors {
   explicit SafeTensors(const std::string& path);
 
   bool contains(const std::string& name) const { return entries_.contains(name); }
-  // The tensor of that name, a view of the mapped file, which stays mapped as long as the tensor lives.
-  // Throws InputError where it is missing, has another shape or is not of a floating type.
+  // The tensor of that name, a view of its part of the mapped file, which is mapped as long as the tensor
+  // lives. Throws InputError where it is missing, has another shape or is not of a floating type.
   torch::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const;
   const std::string& path() const { return path_; }
 
@@ -24,10 +24,11 @@ class SafeTensors {
   struct Entry {
     torch::ScalarType type;
     std::vector<int64_t> shape;
-    size_t begin;
+    size_t begin, bytes;
   };
+  struct OpenFile;
   std::string path_;
-  std::shared_ptr<const char> data_;
+  std::shared_ptr<const OpenFile> file_;
   std::map<std::string, Entry> entries_;
 };
 
