@@ -10,8 +10,8 @@
 namespace pf2lora {
 
 // Reads the weights in options.model, described by `config`. Throws InputError for the files and OptionError
-// where --backend native does not cover what is asked.
+// where --backend native does not cover what is asked, or --device is not there.
 std::unique_ptr<Model> make_encoder(const Options& options, const ModelConfig& config, int64_t classes,
-                                    const Demands& demands);
+                                    const Demands& demands, int64_t local_rank);
 
 }  // namespace pf2lora

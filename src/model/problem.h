@@ -59,8 +59,8 @@ struct Demands {
   bool prompts = false;  // a model with room for prompts
 };
 
-// Reads and checks everything that the options name; the weights are yet to be packed. Throws InputError or
-// OptionError.
-std::unique_ptr<Problem> make_problem(const Options& options, const Demands& demands);
+// Reads and checks everything that the options name; the weights are yet to be packed. `local_rank` among the
+// ranks of the machine, for --device cuda. Throws InputError or OptionError.
+std::unique_ptr<Problem> make_problem(const Options& options, const Demands& demands, int64_t local_rank);
 
 }  // namespace pf2lora

@@ -29,7 +29,7 @@ void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Op
 
 }  // namespace
 
-TextProblem::TextProblem(const Options& options, const Demands& demands)
+TextProblem::TextProblem(const Options& options, const Demands& demands, int64_t local_rank)
     : options_(options), dataset_(read_dataset(options.data)) {
   const ModelConfig config = read_model_config(options.model);
   check_fits(dataset_, config, options);
@@ -43,7 +43,7 @@ TextProblem::TextProblem(const Options& options, const Demands& demands)
     }
     std::sort(pooled_rows_.begin(), pooled_rows_.end());
   }
-  model_ = make_encoder(options, config, int64_t(dataset_.class_names.size()), demands);
+  model_ = make_encoder(options, config, int64_t(dataset_.class_names.size()), demands, local_rank);
 }
 
 const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {

@@ -6,7 +6,7 @@ namespace pf2lora {
 
 class TextProblem final : public Problem {
  public:
-  TextProblem(const Options& options, const Demands& demands);
+  TextProblem(const Options& options, const Demands& demands, int64_t local_rank);
 
   const Model& model() const override { return *model_; }
   void pack_weights(const FilledMemory& memory) override { model_->pack_weights(memory); }

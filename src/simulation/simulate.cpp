@@ -154,7 +154,7 @@ void Simulation::prepare() {
   const AlgorithmRow& row = find_algorithm(options_.algorithm);
   comm_.together([&] {
     torch::set_num_threads(int(options_.threads));
-    problem_ = make_problem(options_, row.demands);
+    problem_ = make_problem(options_, row.demands, comm_.local_rank());
     algorithm_ = row.make(options_, request_.method_options, *problem_);
     score_shape_ = score_shape(options_, *algorithm_, *problem_);
     state_.emplace(*algorithm_, *problem_, options_.clients, comm_.size());

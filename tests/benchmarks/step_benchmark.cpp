@@ -72,7 +72,7 @@ class Benchmark {
     if (found) return *found;
     Options options = options_;
     options.precision = precision;
-    found = make_problem(options, {});
+    found = make_problem(options, {}, 0);
     found->pack_weights(own_filled_memory);
     return *found;
   }

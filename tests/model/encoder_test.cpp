@@ -235,20 +235,7 @@ AdapterSet as(const AdapterSet& set, torch::ScalarType type) {
 }
 
 EncoderWeights as_float(EncoderWeights weights) {
-  std::vector<Tensor*> all = {&weights.words,
-                              &weights.positions,
-                              &weights.embedding_norm.weight,
-                              &weights.embedding_norm.bias,
-                              &weights.pooler.weight,
-                              &weights.pooler.bias};
-  for (EncoderLayer& layer : weights.layers) {
-    for (FrozenLinear* linear : {&layer.query, &layer.key, &layer.value, &layer.attention_output,
-                                 &layer.intermediate, &layer.output})
-      all.insert(all.end(), {&linear->weight, &linear->bias});
-    for (FrozenNorm* norm : {&layer.attention_norm, &layer.output_norm})
-      all.insert(all.end(), {&norm->weight, &norm->bias});
-  }
-  for (Tensor* tensor : all) *tensor = tensor->to(torch::kFloat32);
+  for (Tensor* tensor : tensors_of(weights)) *tensor = tensor->to(torch::kFloat32);
   return weights;
 }
 

@@ -51,6 +51,23 @@ inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t
   return weights;
 }
 
+inline std::vector<torch::Tensor*> tensors_of(EncoderWeights& weights) {
+  std::vector<torch::Tensor*> all = {&weights.words,
+                                     &weights.positions,
+                                     &weights.embedding_norm.weight,
+                                     &weights.embedding_norm.bias,
+                                     &weights.pooler.weight,
+                                     &weights.pooler.bias};
+  for (EncoderLayer& layer : weights.layers) {
+    for (FrozenLinear* linear : {&layer.query, &layer.key, &layer.value, &layer.attention_output,
+                                 &layer.intermediate, &layer.output})
+      all.insert(all.end(), {&linear->weight, &linear->bias});
+    for (FrozenNorm* norm : {&layer.attention_norm, &layer.output_norm})
+      all.insert(all.end(), {&norm->weight, &norm->bias});
+  }
+  return all;
+}
+
 // Either implementation, of the weights' type.
 inline std::unique_ptr<Model> any_encoder(bool native, const EncoderWeights& weights,
                                           const std::vector<Site>& sites, Pooling pooling, int64_t classes,
