@@ -12,7 +12,7 @@ from . import statistics
 from .comparison import Cell, Comparison
 from .comparison_tables import Ablation, judged
 from .runs import AS_THEY_ARE, PERMUTED, show
-from .style import GREY, LINES, WIDTH, Plot, canvas, configuration_styles, legend_below, styled
+from .style import GREY, LINES, WIDTH, Look, Plot, canvas, configuration_styles, legend_below, styled
 
 _ACROSS = 3  # panels in a row
 _READERS = {AS_THEY_ARE: "^", PERMUTED: "v"}
@@ -20,8 +20,8 @@ _CUT = "which runs off the axis where seeds are few"
 _LOG_SPAN = 20  # largest over smallest value of an option from which on its axis is logarithmic
 
 
-def _styles(comparison: Comparison) -> dict[str, tuple]:
-    """(colour, line) of each method, the same in all figures."""
+def _styles(comparison: Comparison) -> dict[str, Look]:
+    """The look of each method, the same in all figures."""
     methods = {method: cell.first.algorithm for (_, method), cell in reversed(comparison.cells.items())}
     names = comparison.methods
     return dict(zip(names, configuration_styles([methods[name] for name in names])))
@@ -71,7 +71,7 @@ def by_method(comparison: Comparison) -> Plot:
     for setting, axes in panels.items():
         points = []
         for cell in comparison.of(setting):
-            y, colour = methods.index(cell.method), styles[cell.method][0]
+            y, colour = methods.index(cell.method), styles[cell.method].colour
             seeds = cell.over_seeds(lambda run: run.headline)
             mean, half, n = statistics.mean_interval(seeds)
             points += [*seeds, _adapted(cell)]
@@ -127,15 +127,13 @@ def by_round(comparison: Comparison) -> Plot | None:
             if len(shared) < 2:  # the last evaluation alone is in by_method
                 continue
             values = np.array([means[np.isin(rounds, shared)] for rounds, means in curves])
-            colour, line = styles[cell.method]
-            marker = {"marker": "o", "markersize": 3} if len(shared) <= 25 else {}
+            look = styles[cell.method]
             scale = 1 if comparison.is_matrix else 100
             middle = scale * values.mean(axis=0)
-            axes.plot(shared, middle, color=colour, linestyle=line, **marker)
+            (handles[cell.method],) = axes.plot(shared, middle, **look.curve(len(shared)))
             if len(values) > 1 and not comparison.is_matrix:
                 half = scale * values.std(axis=0, ddof=1)
-                axes.fill_between(shared, middle - half, middle + half, color=colour, alpha=0.12, linewidth=0)
-            handles[cell.method] = Line2D([], [], color=colour, linestyle=line)
+                axes.fill_between(shared, middle - half, middle + half, color=look.colour, alpha=0.12, linewidth=0)
         axes.set_title(setting)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
@@ -170,11 +168,9 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
         # Of the axis, so that intervals do not hide one another.
         shift = (i - (len(found.lines) - 1) / 2) * min(0.012 if numbers else 0.05, 0.3 / len(found.lines))
         x = x * 10 ** (shift * math.log10(values[-1] / values[0])) if log else x + shift * max(1e-12, _span(places))
-        colour, dashes = styles[label]
         half = [0 if math.isnan(h) else h for _, h, _ in summary]
         handles[label] = axes.errorbar(x, [mean for mean, _, _ in summary], yerr=half if any(half) else None,
-                                       color=colour, linestyle=dashes, marker="o", markersize=4, capsize=2.5,
-                                       elinewidth=1)[0]
+                                       capsize=2.5, elinewidth=1, **styles[label].curve(len(x)))[0]
     axes.set_ylim(*_limits([seed for line in found.lines.values() for _, cell in line
                             for seed in cell.over_seeds(lambda run: run.headline)], whole=not comparison.is_matrix))
     if log:
@@ -196,6 +192,6 @@ def _span(places: dict[str, float]) -> float:
     return max(places.values()) - min(places.values())
 
 
-def _ablation_styles(comparison: Comparison, found: Ablation) -> dict[str, tuple]:
+def _ablation_styles(comparison: Comparison, found: Ablation) -> dict[str, Look]:
     algorithms = [line[0][1].first.algorithm for line in found.lines.values()]
     return dict(zip(found.lines, configuration_styles(algorithms)))

@@ -18,9 +18,14 @@ def write(folder, output=None, reference: str | None = None, details: int = 8) -
     """
     comparison = read_folder(folder, reference)
     output = Path(output) if output else Path(folder) / "report"
-    pictures = output / "figures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    with page.replaced(output) as fresh:
+        _write(comparison, fresh, details)
+    return output / "report.html"
 
+
+def _write(comparison: Comparison, folder: Path, details: int) -> None:
+    pictures = folder / "figures"
+    pictures.mkdir()
     ablations = comparison_tables.ablations(comparison)
     first = [comparison_tables.overview(comparison), comparison_tables.leaders(comparison)]
     plots = [comparison_figures.by_method(comparison), comparison_figures.by_round(comparison)]
@@ -39,13 +44,12 @@ def write(folder, output=None, reference: str | None = None, details: int = 8) -
         written += section["tables"]
     sections.append(_runs(comparison))
 
-    page.write_tables(written, output)
-    target = output / "report.html"
+    page.write_tables(written, folder)
     notices = comparison_tables.notices(comparison)
-    ranks = rank_study_page.write(_with_spectra(comparison), output, _subtitle(comparison), details, notices)
-    target.write_text(page.render(_title(comparison), _subtitle(comparison), sections, notices,
-                                  [rank_study_page.LINK] if ranks else []), encoding="utf-8")
-    return target
+    ranks = rank_study_page.write(_with_spectra(comparison), folder, _subtitle(comparison), details, notices)
+    text = page.render(_title(comparison), _subtitle(comparison), sections, notices,
+                       [rank_study_page.LINK] if ranks else [])
+    (folder / "report.html").write_text(text, encoding="utf-8")
 
 
 def _with_spectra(comparison: Comparison) -> list[tuple[Configuration, str, str]]:

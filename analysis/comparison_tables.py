@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from . import statistics
 from .comparison import Cell, Comparison, Scores, differences, pairs_up
 from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show
 from .table import DASH, Table, data_size, number, plus_minus, small
-from .tables import SOLVED, adapted_note, permuted_note
+from .tables import ONE_SEED, PAIRS_NOTE, SOLVED, adapted_note, permuted_note, unpaired_note
 
 _COSTS = (("gradient_evaluations", "gradient evaluations", "{:,.1f}".format), ("bytes_up", "sent", data_size),
           ("bytes_down", "received", data_size), ("parameters_trained", "parameters trained", "{:,.0f}".format),
@@ -19,10 +20,10 @@ _COSTS = (("gradient_evaluations", "gradient evaluations", "{:,.1f}".format), ("
 
 
 def interval(values, digits: int = 2) -> str:
-    """'+1.20 [+0.85, +1.55]': mean and 95% t-interval; the mean alone of fewer than two."""
+    """'+1.20 [+0.85, +1.55]': mean and 95% t-interval; of one value '+1.20 (1 seed, no interval)'."""
     mean, half, n = statistics.mean_interval(values)
     if n < 2:
-        return number(mean, digits, True)
+        return number(mean, digits, True) + (f" ({ONE_SEED})" if n else "")
     return f"{number(mean, digits, True)} [{number(mean - half, digits, True)}, {number(mean + half, digits, True)}]"
 
 
@@ -113,7 +114,8 @@ def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
         (AS_THEY_ARE, lambda run: run.mean_of_readers(False)), (PERMUTED, lambda run: run.mean_of_readers(True)),
         ("common", of_clients(mean, "common")),
         ("adapted", of_clients(mean, "adapted")), ("majority", of_clients(mean, "majority")),
-        ("gain over local", against_local(mean)), ("unseen", lambda run: 100 * run.unseen)])
+        ("gain over local", against_local(mean)), ("pairs", against_local(mean), _count),
+        ("unseen", lambda run: 100 * run.unseen)])
     means.note = (
         "Means over clients, then mean ± standard deviation over seeds. Personal: what a client would deploy; common: "
         "the common part alone; majority: always answering the client's most frequent training class. "
@@ -121,7 +123,7 @@ def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
     if PERMUTED in means.columns:
         means.note += f" {permuted_note()}"
     if "gain over local" in means.columns:
-        means.note += " Gain: personal accuracy minus that of local-only training on the same examples."
+        means.note += f" Gain: personal accuracy minus that of local-only training on the same examples. {PAIRS_NOTE}"
     if "unseen" in means.columns:
         means.note += " Unseen: clients held out of training, adapted."
     means.note += judged([run for cell in cells for run in cell.runs])
@@ -129,12 +131,12 @@ def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
     spread = _filled(titled("Personal accuracy over clients", setting), cells, [
         ("worst 10%", of_clients(statistics.worst_decile)), ("best 10%", of_clients(statistics.best_decile)),
         ("std over clients", of_clients(statistics.spread)),
-        ("harmed", against_local(lambda gain: float((gain < 0).mean())))])
+        ("harmed", against_local(lambda gain: float((gain < 0).mean()))), ("pairs", against_local(mean), _count)])
     clients = sorted({len(values) for cell in cells for run in cell.runs for values in run.accuracy.values()})
     spread.note = (f"Worst and best 10%: mean of max(1, ceil(0.1 N)) of {' or '.join(map(str, clients))} clients; "
                    "mean ± standard deviation over seeds.")
     if "harmed" in spread.columns:
-        spread.note += " Harmed: percent of clients below local-only training."
+        spread.note += f" Harmed: percent of clients below local-only training. {PAIRS_NOTE}"
     return [means, spread]
 
 
@@ -152,8 +154,13 @@ def _matrix_scores(comparison: Comparison, setting: str) -> Table:
 
 
 def _filled(title: str, cells: list[Cell], columns: list[tuple], form=None) -> Table:
-    """A row a cell; columns without any value are left out."""
-    texts = {name: [plus_minus(cell.over_seeds(value), form=form) for cell in cells] for name, value in columns}
+    """A row a cell of columns (name, value of a run, text of the values if not mean ± standard deviation).
+
+    Columns without any value are left out.
+    """
+    spread = functools.partial(plus_minus, form=form)
+    texts = {name: [(told[0] if told else spread)(cell.over_seeds(value)) for cell in cells]
+             for name, value, *told in columns}
     texts = {name: column for name, column in texts.items() if any(text != DASH for text in column)}
     table = Table(title, ["method", "seeds", *texts])
     for i, cell in enumerate(cells):
@@ -161,18 +168,26 @@ def _filled(title: str, cells: list[Cell], columns: list[tuple], form=None) -> T
     return table
 
 
+def _count(values) -> str:
+    n = sum(not math.isnan(value) for value in values)
+    return str(n) if n else DASH
+
+
 def paired(comparison: Comparison, setting: str) -> Table | None:
-    """Differences to the reference method over seeds, with 95% t-intervals; None where no two seeds pair up."""
+    """Differences to the reference method over seeds, with 95% t-intervals; None where no seeds pair up."""
     reference = comparison.cells.get((setting, comparison.reference))
     if reference is None:
         return None
     table = Table(titled(f"Paired differences to {comparison.reference}", setting),
                   ["method", "quantity", "seeds", "difference [95% interval]"])
+    unpaired: list[str] = []
 
     def add(cell: Cell, name: str, quantity: str, value) -> None:
         found = [d for d in differences(cell, reference, value, _headline) if not math.isnan(d)]
-        if len(found) > 1:
+        if found:
             table.rows.append([name, quantity, str(len(found)), interval(found)])
+        elif value is _headline:
+            unpaired.append(name)
 
     for cell in comparison.of(setting):
         if cell is not reference:
@@ -184,6 +199,7 @@ def paired(comparison: Comparison, setting: str) -> Table | None:
     what = "log10 of the mean relative error" if comparison.is_matrix else "points of macro mean accuracy"
     base = "" if comparison.is_matrix else f" against the personal accuracy of {comparison.reference}"
     table.note = f"In {what}{base}; paired by seed, where both runs hold the same partition; 95% t-interval."
+    table.note += unpaired_note(unpaired)
     return table if table.rows else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .runs import Run, same_partition
+from .runs import AS_THEY_ARE, PERMUTED, Run, same_partition
 from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, styled
 
 _FEW_CLIENTS = 60  # up to here every client has a column of its own
@@ -34,7 +34,10 @@ def classes_by_client(run: Run) -> Plot | None:
     rows = len(names)
     figure = canvas(0.9 + 0.17 * max(rows, 4) + 0.8, width=min(WIDTH, max(4.0, 2.0 + 0.25 * len(order))))
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, 0.22 * rows)])
-    top.bar(np.arange(len(order)), sizes[order], color=GREY, width=0.8)
+    permuted = run.permuted[order]
+    bars = {AS_THEY_ARE: (GREY, ~permuted), PERMUTED: (ORANGE, permuted)}
+    handles = {name: top.bar(np.flatnonzero(chosen), sizes[order][chosen], color=colour, width=0.8)
+               for name, (colour, chosen) in bars.items() if chosen.any()}
     top.set_ylabel("examples", fontsize=8)
     top.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     top.grid(axis="x", visible=False)
@@ -51,7 +54,8 @@ def classes_by_client(run: Run) -> Plot | None:
     if held_out:
         note += f" The last {held_out} are held out of training."
     if "label_map" in run.data:
-        note += " Classes as each client reads them: some read them permuted."
+        note += " Classes as each client reads them: those in orange read them permuted."
+        legend_below(figure, handles)
     return Plot("classes_by_client", f"Training examples by client, and their classes.{note}", figure)
 
 

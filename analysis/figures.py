@@ -8,7 +8,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
-from .style import (GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below, styled)
+from .style import (FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below,
+                    styled)
 
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
@@ -46,7 +47,7 @@ def _curves(group: Configuration, name: str, reading: str | None = None):
 
 
 def _marker(rounds) -> dict:
-    return {"marker": "o", "markersize": 3.2} if len(rounds) <= 25 else {}
+    return {"marker": "o", "markersize": 3.2} if len(rounds) <= FEW_POINTS else {}
 
 
 def _majority(group: Configuration) -> float | None:
@@ -112,15 +113,14 @@ def _panels_by_round(groups: list[Configuration], shown: list[tuple[str, list]],
     styles, handles = configuration_styles([g.first.algorithm for g in groups]), {}
     for axes, (title, found) in zip(panels, shown):
         axes.set_title(title)
-        for group, curves, (colour, line) in zip(groups, found, styles):
+        for group, curves, look in zip(groups, found, styles):
             if curves:
                 rounds, means, _ = curves
                 middle = 100 * means.mean(axis=0)
-                axes.plot(rounds, middle, color=colour, linestyle=line, **_marker(rounds))
+                (handles[group.label],) = axes.plot(rounds, middle, **look.curve(len(rounds)))
                 if len(means) > 1:
                     half = 100 * means.std(axis=0, ddof=1)
-                    axes.fill_between(rounds, middle - half, middle + half, color=colour, alpha=0.13, linewidth=0)
-            handles[group.label] = Line2D([], [], color=colour, linestyle=line)
+                    axes.fill_between(rounds, middle - half, middle + half, color=look.colour, alpha=0.13, linewidth=0)
         _round_axis(axes)
     levels = dict.fromkeys(round(level, 1) for g in groups if majority and (level := _majority(g)) is not None)
     if len(levels) <= 3:
@@ -258,15 +258,15 @@ def _client_points(groups: list[Configuration]) -> Plot:
     if paired:
         chosen = np.flatnonzero(first.trained)
         order = np.lexsort((-values[0], first.permuted[chosen]))  # those with permuted labels last
-        x, markers = np.arange(len(order)), "osD^vP*X"
+        x = np.arange(len(order))
         majority = first.clients("majority_accuracy")
         if majority is not None:
             level = 100 * majority[chosen][order]
             handles["majority class"] = axes.hlines(level, x - 0.42, x + 0.42, color="black", linewidth=1.4)
         shift = np.linspace(-0.3, 0.3, len(groups))
-        for i, (group, v, (colour, _)) in enumerate(zip(groups, values, styles)):
-            handles[group.label] = axes.plot(x + shift[i], v[order], linestyle="none", color=colour, markersize=5,
-                                             marker=markers[i % len(markers)])[0]
+        for i, (group, v, look) in enumerate(zip(groups, values, styles)):
+            handles[group.label] = axes.plot(x + shift[i], v[order], linestyle="none", color=look.colour, markersize=5,
+                                             marker=look.marker)[0]
         axes.set_xticks(x, [str(c) for c in chosen[order]])
         axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
         axes.set_xlim(-0.7, len(x) - 0.3)
@@ -276,10 +276,10 @@ def _client_points(groups: list[Configuration]) -> Plot:
             _shade_permuted(axes, int((~first.permuted[chosen]).sum()), len(x))
             caption += _SHADED
     else:
-        for group, v, (colour, line) in zip(groups, values, styles):
+        for group, v, look in zip(groups, values, styles):
             v = np.sort(v[~np.isnan(v)])[::-1]
             place = (np.arange(len(v)) + 0.5) / len(v) * 100
-            (handles[group.label],) = axes.plot(place, v, color=colour, linestyle=line, **_marker(v))
+            (handles[group.label],) = axes.plot(place, v, **look.curve(len(v)))
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes.set_xlabel("share of clients, best first")
         caption = "The clients of each run sorted by themselves, best first."
@@ -297,19 +297,18 @@ def error_by_round(groups: list[Configuration]) -> Plot | None:
     figure = canvas(3.3 + 0.12 * (len(groups) > 1) * len(groups))
     styles, handles, drawn = configuration_styles([g.first.algorithm for g in groups]), {}, False
     for axes, name, title in zip(figure.subplots(1, 2), ("relative_error", "personal_loss"), ("relative error", "loss")):
-        for group, (colour, line) in zip(groups, styles):
+        for group, look in zip(groups, styles):
             if (curves := _curves(group, name)) is None:
                 continue
             rounds, _, clients = curves
             clients = np.where(clients > 0, clients, np.nan)
             drawn = drawn or not np.isnan(clients).all()
             if clients.shape[1] <= FEW_CLIENTS:
-                axes.plot(rounds, clients, color=colour, alpha=0.35, linewidth=0.7)
+                axes.plot(rounds, clients, color=look.colour, alpha=0.35, linewidth=0.7)
             else:
-                axes.fill_between(rounds, *np.nanpercentile(clients, [_LOW, _HIGH], axis=1), color=colour, alpha=0.15)
+                axes.fill_between(rounds, *np.nanpercentile(clients, [_LOW, _HIGH], axis=1), color=look.colour, alpha=0.15)
             mean = np.array([np.nanmean(row) if not np.isnan(row).all() else np.nan for row in clients])
-            axes.plot(rounds, mean, color=colour, linestyle=line, linewidth=1.8, **_marker(rounds))
-            handles[group.label] = Line2D([], [], color=colour, linestyle=line, linewidth=1.8)
+            (handles[group.label],) = axes.plot(rounds, mean, **look.curve(len(rounds), linewidth=1.8))
         axes.set_yscale("log")
         axes.set_title(title)
         _round_axis(axes)

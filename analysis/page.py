@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from jinja2 import Environment
 
 _PIXELS = 118  # of the page to an inch of a figure
+WRITTEN = "report-files.txt"  # in a report's folder: what the report wrote there
 
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
@@ -107,6 +110,38 @@ def embed(plots: list, directory: Path, prefix: str = "") -> list[dict]:
         embedded.append({"id": plot.name, "uri": plot.data_uri(), "caption": plot.caption,
                          "width": round(plot.figure.get_figwidth() * _PIXELS)})
     return embedded
+
+
+@contextmanager
+def replaced(output: Path):
+    """An empty folder to write a report into; at the end its files come to `output` in place of the last report's.
+
+    Of what is in `output` only files go that the last report wrote, as its list WRITTEN says. Throws OSError.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=output) as fresh:
+        yield Path(fresh)
+        files = sorted(str(path.relative_to(fresh)) for path in Path(fresh).rglob("*") if path.is_file())
+        for old in _last_written(output):
+            old.unlink()
+            for above in old.parents:
+                if above == output or any(above.iterdir()):
+                    break
+                above.rmdir()
+        (output / WRITTEN).write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
+        for name in files:
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(fresh) / name).replace(output / name)
+
+
+def _last_written(output: Path) -> list[Path]:
+    """Files of the last report that stand; what lies outside its folder is none."""
+    try:
+        names = (output / WRITTEN).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    paths = [output / name for name in names]
+    return [path for path in paths if path.is_file() and path.parent.resolve().is_relative_to(output.resolve())]
 
 
 def write_tables(tables: list, directory: Path) -> None:

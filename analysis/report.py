@@ -25,18 +25,31 @@ _PROVENANCE = (
 def write_report(paths, output=None, details: int = 8) -> Path:
     """Writes the report of results files or run directories; returns the page. Throws FormatError, OSError.
 
-    `output` is report/ beside the first results file unless given; the first `details` configurations get a section
-    of their own. Beside report.html stand figures/*.png and *.pdf, tables.md and tables.tex, and where clients have
-    ranks of their own rank_study.html.
+    `output` is report/ beside the results file unless given, of several runs comparison/ beside the first one; the
+    first `details` configurations get a section of their own. Beside report.html stand figures/*.png and *.pdf,
+    tables.md and tables.tex, and where clients have ranks of their own rank_study.html.
     """
     runs = read(paths)
     if len({run.is_matrix for run in runs}) > 1:
         raise FormatError("the matrix problem and text cannot be compared: give results of one problem")
     groups = group(runs)
-    output = Path(output) if output else Path(runs[0].data.attrs["path"]).parent / "report"
-    pictures = output / "figures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    output = Path(output) if output else _default_output(runs)
+    with page.replaced(output) as folder:
+        _write(runs, groups, folder, details)
+    return output / "report.html"
 
+
+def _default_output(runs: list[Run]) -> Path:
+    file = Path(runs[0].data.attrs["path"])
+    if len(runs) == 1:
+        return file.parent / "report"
+    directory = file.resolve().parent
+    return (directory.parent if file.name == "results.h5" else directory) / "comparison"
+
+
+def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: int) -> None:
+    pictures = folder / "figures"
+    pictures.mkdir()
     sections, written = [], []
     together = _compare(groups) if len(runs) > 1 else []
     plots = figures.overview(groups) + [p for p in [spectra.ranks_by_round(groups)] if p]
@@ -60,13 +73,11 @@ def write_report(paths, output=None, details: int = 8) -> Path:
                                             "own; --details says how many do")]})
     sections += [_provenance(run, len(runs) > 1) for run in runs]
 
-    page.write_tables(written, output)
-    target = output / "report.html"
+    page.write_tables(written, folder)
     notices = [run.unfinished for run in runs if run.unfinished]
-    ranks = rank_study_page.write([(g, "", "") for g in groups], output, _subtitle(runs), details, notices)
-    target.write_text(page.render(_title(groups), _subtitle(runs), sections, notices,
-                                  [rank_study_page.LINK] if ranks else []), encoding="utf-8")
-    return target
+    ranks = rank_study_page.write([(g, "", "") for g in groups], folder, _subtitle(runs), details, notices)
+    text = page.render(_title(groups), _subtitle(runs), sections, notices, [rank_study_page.LINK] if ranks else [])
+    (folder / "report.html").write_text(text, encoding="utf-8")
 
 
 def _compare(groups: list[Configuration]) -> list[Table]:
@@ -78,6 +89,8 @@ def _compare(groups: list[Configuration]) -> list[Table]:
         for g in groups:
             values = [show(g.first.options[n]) if n in g.first.options else DASH for n in names]
             table.rows.append([g.label, *values])
+        if len({run.algorithm for run in runs}) > 1:
+            table.note = "As the runs were given them: a method may leave an option unused."
         found.append(table)
     return [t for t in found if t]
 
@@ -87,7 +100,7 @@ def _provenance(run: Run, several: bool) -> dict:
     facts = [("file", attrs["path"])]
     facts += [(label, _fact(attrs[name])) for name, label in _PROVENANCE if attrs.get(name) not in (None, "")]
     options = [(name, show(value)) for name, value in run.options.items()]
-    return {"heading": f"Provenance: {run.name}" if several else "Provenance", "facts": facts, "options": options}
+    return {"heading": f"Provenance: {run.title}" if several else "Provenance", "facts": facts, "options": options}
 
 
 def _fact(value) -> str:
@@ -125,11 +138,13 @@ def main(arguments=None) -> int:
         prog="python -m analysis.report",
         description="Writes one HTML page about one run, or comparing several, with every figure as PNG and PDF and "
                     "every table as Markdown and LaTeX. Runs that differ in their seed alone are taken together. "
-                    "Of a folder of runs, such as jobs/sweep.py leaves, it compares methods in each setting.")
+                    "Of a folder of runs, such as jobs/sweep.py leaves, it compares methods in each setting. It takes "
+                    "the place of the last report in the same folder, whose other files stay.")
     parser.add_argument("results", nargs="+", metavar="RESULTS",
                         help="results.h5, the output directory of a run, or one folder of runs")
     parser.add_argument("--output", metavar="DIR",
-                        help="where the report goes [report/ beside the first results file, or in the folder]")
+                        help="where the report goes [report/ in the run's directory or the folder of runs; of several "
+                             "RESULTS comparison/ beside the first run's directory]")
     parser.add_argument("--reference", metavar="METHOD",
                         help="of a folder: the method that others are compared with [pf2lora]")
     parser.add_argument("--details", metavar="N", type=int, default=8,
@@ -141,7 +156,9 @@ def main(arguments=None) -> int:
         if len(chosen.results) == 1 and is_folder(chosen.results[0]):
             print(comparison_page.write(chosen.results[0], chosen.output, chosen.reference, chosen.details))
         else:
-            print(write_report(chosen.results, chosen.output, chosen.details))
+            # A shell's results/* has the last comparison among the runs.
+            runs = [path for path in chosen.results if not (Path(path) / page.WRITTEN).is_file()]
+            print(write_report(runs or chosen.results, chosen.output, chosen.details))
     except FormatError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -19,15 +19,19 @@ EXECUTION = frozenset(
 )
 MEASURES = ("personal", "common", "adapted")
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
-WORDS = ("algorithm", "hypergradient", "partition", "head", "optimizer", "schedule", "backend", "precision", "pooling")
+WORDS = ("algorithm", "hypergradient", "partition", "optimizer")  # options whose values say by themselves what they are
 
 
 @dataclass
 class Run:
-    """One results.h5; `name` is its directory's (or file's) name."""
+    """One results.h5; `name` is its directory's (or file's) name, `title` what a report of several calls it."""
 
     data: xarray.Dataset
     name: str
+    title: str = ""
+
+    def __post_init__(self):
+        self.title = self.title or self.name
 
     @property
     def options(self) -> dict:
@@ -180,7 +184,8 @@ def differing(runs: list[Run]) -> list[str]:
 def group(runs: list[Run]) -> list[Configuration]:
     """Seeds of the same configuration together, in order of appearance, labelled by what differs.
 
-    A seed that comes again with the same configuration starts a configuration of its own.
+    A seed that comes again with the same configuration starts a configuration of its own. Of several runs, each gets
+    its title from its configuration and its seed.
     """
     keys: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -200,6 +205,8 @@ def group(runs: list[Run]) -> list[Configuration]:
     for g in groups:
         if counts[g.label] > 1:
             g.label = f"{g.label} ({g.first.name})"
+        for run in g.runs if len(runs) > 1 else []:
+            run.title = g.label if len(g.runs) == 1 else f"{g.label}, seed {run.seed}"
     return groups
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from . import ranks, statistics
 from .figures import FEW_CLIENTS
 from .runs import Configuration, Run
-from .style import GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
+from .style import FEW_POINTS, GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
 
 _COLUMNS = 6
 _MOST_LAYERS = 12
@@ -124,25 +124,24 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
     styles = configuration_styles([g.first.algorithm for g in groups])
     figure, handles = canvas(3.0 + 0.12 * (0 if one else len(groups))), {}
     for axes, name in zip(figure.subplots(1, 2), _SHOWN):
-        for group, (colour, dashes) in zip(groups, styles):
+        for group, look in zip(groups, styles):
             for kind in kinds:
                 data = group.first.data[f"{kind}_singular_values"]
                 if not data.size or np.isnan(data.values).all():
                     continue
                 by_site = ranks.MEASURES[name](data.values)  # [spectrum, (client,) site]
                 by_client = by_site.mean(axis=-1)
-                shade, line = (TERM[kind], TERM_LINE[kind]) if one else (colour, dashes)
-                width = 2.6 if one and kind == "total" else 1.5
                 x = data["spectrum"].values
-                marker = {"marker": "o", "markersize": 2 + 0.9 * width} if len(x) <= 25 else {}
+                width = 2.6 if one and kind == "total" else 1.5
+                marked = {"marker": "o", "markersize": 2 + 0.9 * width} if len(x) <= FEW_POINTS else {}
+                line = ({"color": TERM[kind], "linestyle": TERM_LINE[kind], "linewidth": width, **marked} if one
+                        else look.curve(len(x)))
                 middle = by_client
                 if kind != "common":
                     chosen = by_client[:, group.first.trained]
-                    axes.fill_between(x, chosen.min(axis=1), chosen.max(axis=1), color=shade, alpha=0.15, linewidth=0)
+                    axes.fill_between(x, chosen.min(axis=1), chosen.max(axis=1), color=line["color"], alpha=0.15, linewidth=0)
                     middle = chosen.mean(axis=1)
-                axes.plot(x, middle, color=shade, linestyle=line, linewidth=width, **marker)
-                label = TERM_NAME[kind] if one else group.label
-                handles[label] = Line2D([], [], color=shade, linestyle=line, linewidth=width)
+                (handles[TERM_NAME[kind] if one else group.label],) = axes.plot(x, middle, **line)
         axes.set_title(name)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))

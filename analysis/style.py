@@ -7,6 +7,7 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,6 +31,8 @@ METHOD = {
     "fedper": ORANGE, "fedrep": GREEN, "feddpa-f": BLUE, "feddpa-t": SKY,
 }
 LINES = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = "osD^vP*X"
+FEW_POINTS = 25  # up to here every point of a curve has a marker
 WIDTH = 7.2  # inches: two columns of a journal page
 _EMBED_LIMIT = 900_000  # bytes of SVG; heavier figures are embedded as PNG
 
@@ -39,7 +42,8 @@ _RC = {
     "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.linewidth": 0.7,
     "lines.linewidth": 1.5, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200, "pdf.fonttype": 42,
     "svg.fonttype": "path", "svg.hashsalt": "pf2lora", "axes.titlelocation": "left", "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7, "axes.formatter.useoffset": False, "axes.unicode_minus": True,
+    "ytick.major.width": 0.7, "text.hinting": "none",  # hinted text is laid out narrower than it is saved
+    "axes.formatter.useoffset": False, "axes.unicode_minus": True,
 }
 
 
@@ -109,8 +113,25 @@ def legend_below(figure: Figure, handles: dict, columns: int | None = None) -> N
                   ncols=min(columns or len(handles), fit, len(handles)))
 
 
-def configuration_styles(algorithms: list[str]) -> list[tuple[tuple, object]]:
-    """(colour, line style) of each configuration: a method keeps its colour, its variants differ in shade and dash."""
+class Look(NamedTuple):
+    """How a configuration is drawn."""
+
+    colour: tuple
+    line: object
+    marker: str
+
+    def curve(self, points: int, **further) -> dict:
+        """Arguments of a line of so many points; markers are hollow, so that a curve underneath shows through."""
+        every = 1 if points <= FEW_POINTS else -(-points // 10)
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker, "markersize": 4.5,
+                "markerfacecolor": "none", "markevery": every, **further}
+
+
+def configuration_styles(algorithms: list[str]) -> list[Look]:
+    """The look of each configuration: a method keeps its colour, its variants differ in shade.
+
+    Line and marker differ from one configuration to the next: curves that coincide are both seen.
+    """
     bases: dict[str, str] = {}
     for algorithm in dict.fromkeys(algorithms):
         wanted = METHOD.get(algorithm, PALETTE[len(bases) % len(PALETTE)])
@@ -118,9 +139,10 @@ def configuration_styles(algorithms: list[str]) -> list[tuple[tuple, object]]:
         bases[algorithm] = wanted if wanted in free or not free else free[0]
     seen: dict[str, int] = {}
     styles = []
-    for algorithm in algorithms:
+    for place, algorithm in enumerate(algorithms):
         variant = seen[algorithm] = seen.get(algorithm, -1) + 1
-        styles.append((_shade(bases[algorithm], variant), LINES[variant % len(LINES)]))
+        styles.append(Look(_shade(bases[algorithm], variant), LINES[place % len(LINES)],
+                           MARKERS[place % len(MARKERS)]))
     return styles
 
 

@@ -11,6 +11,8 @@ from .runs import PERMUTED, Configuration, Run, same_partition
 from .table import DASH, Table, data_size, number, plus_minus, small
 
 SOLVED = 1e-6
+PAIRS_NOTE = "Pairs: seeds that local-only training has too, on the same partition; others have no part in it."
+ONE_SEED = "1 seed, no interval"
 CLIENTS_SHOWN = 40
 
 
@@ -42,7 +44,7 @@ def summary(run: Run) -> Table:
 def _text_summary(run: Run) -> Table:
     columns = ["accuracy, %", "macro mean", "weighted mean", "std over clients", "worst 10%", "best 10%", "over majority",
                "loss, nats"]
-    table = Table(f"Accuracy after round {last_round(run)}: {run.name}", columns)
+    table = Table(f"Accuracy after round {last_round(run)}: {run.title}", columns)
     examples = run.data["test_examples"].values.astype(float) if "test_examples" in run.data else None
     readings = run.readings()
     groups = [("", run.trained), *((f", {name}", chosen) for name, chosen in readings.items())]
@@ -84,7 +86,7 @@ def adapted_note(recorded: list[bool]) -> str:
 
 
 def _matrix_summary(run: Run) -> Table:
-    table = Table(f"Error after round {last_round(run)}: {run.name}",
+    table = Table(f"Error after round {last_round(run)}: {run.title}",
                   ["quantity", "mean", "smallest", "largest", f"clients below {small(SOLVED)}"])
     for name, label in (("relative_error", "relative error"), ("personal_loss", "loss, personal"),
                         ("common_loss", "loss, common")):
@@ -104,7 +106,7 @@ def class_scores(run: Run) -> Table | None:
     names += [("adapted", i, f"adapted, {k} local step{'s' if k != 1 else ''}") for i, k in
               enumerate(run.adaptation_steps)]
     of = f"F1 of {run.data['class_name'].values[1]}" if binary else "macro F1"
-    table = Table(f"Class scores after round {last_round(run)}: {run.name}",
+    table = Table(f"Class scores after round {last_round(run)}: {run.title}",
                   ["model", "MCC, mean", "MCC, all clients pooled", f"{of}, mean", f"{of}, all clients pooled"])
     for kind, step, label in names:
         if (mcc := run.clients(f"{kind}_mcc", step=step)) is None:
@@ -129,7 +131,7 @@ def client_summary(run: Run) -> Table:
     columns = _matrix_client_columns(run) if run.is_matrix else _text_client_columns(run)
     ranked, notes = _learned_ranks(run), []
     columns |= ranked
-    table = Table(f"Clients after round {last_round(run)}: {run.name}", ["client", *columns])
+    table = Table(f"Clients after round {last_round(run)}: {run.title}", ["client", *columns])
     clients = np.arange(run.data.sizes["client"])
     if clients.size > CLIENTS_SHOWN:
         clients, what = _extreme_clients(run)
@@ -201,7 +203,7 @@ def _learned_ranks(run: Run) -> dict:
 def rank_summary(run: Run) -> Table | None:
     """Rank measures at the last spectrum: mean over sites, then mean [smallest, largest] over clients."""
     table = Table(f"Ranks after round {int(run.data['spectrum'].values[-1]) if run.data.sizes['spectrum'] else DASH}: "
-                  f"{run.name}", ["measure", "common", "own", "total"])
+                  f"{run.title}", ["measure", "common", "own", "total"])
     kinds = {"common": run.spectra("common"), "client": run.spectra("client"), "total": run.spectra("total")}
     if all(values is None for values in kinds.values()):
         return None
@@ -226,7 +228,7 @@ def rank_summary(run: Run) -> Table | None:
 def cost_summary(run: Run) -> Table:
     """What the run cost a client, and where the time went."""
     data, trained = run.data, run.trained
-    table = Table(f"Cost: {run.name}", ["quantity", "value"])
+    table = Table(f"Cost: {run.title}", ["quantity", "value"])
     for name, label, form in (("gradient_evaluations", "gradient evaluations of a client", "{:,.1f}".format),
                               ("bytes_up", "sent by a client", data_size),
                               ("bytes_down", "received by a client", data_size)):
@@ -261,7 +263,7 @@ def _text_comparison(groups) -> Table:
     kinds = ["common", *(["adapted"] if any(recorded) else []), "majority"]
     table = Table("Comparison: accuracy in percent at the last evaluation",
                   ["configuration", "seeds", "round", "personal", *readings, "worst 10%", "std over clients", *kinds,
-                   *(["gain over local", "clients harmed"] if local else [])])
+                   *(["gain over local", "clients harmed", "pairs"] if local else [])])
     for g in groups:
         def over_seeds(kind, summarise, reading=None):
             per_run = [run.clients(f"{kind}_accuracy") for run in g.runs]
@@ -277,7 +279,8 @@ def _text_comparison(groups) -> Table:
         if local:
             gains = [_against_local(run, local) for run in g.runs if run.algorithm != "local"]
             gains = [gain for gain in gains if gain is not None]
-            row += [plus_minus([gain for gain, _ in gains], scale=100), plus_minus([h for _, h in gains], scale=100)]
+            row += [plus_minus([gain for gain, _ in gains], scale=100), plus_minus([h for _, h in gains], scale=100),
+                    DASH if g.first.algorithm == "local" else str(len(gains))]
         table.rows.append(row)
     table.note = "Macro means over clients" + (
         "; ± standard deviation over seeds. " if any(len(g.runs) > 1 for g in groups) else ". ")
@@ -286,7 +289,7 @@ def _text_comparison(groups) -> Table:
         table.note += f" {permuted_note()}"
     if local:
         table.note += (" Gain over local: personal accuracy minus that of local-only training on the same partition; "
-                       "harmed: percent of clients below it.")
+                       f"harmed: percent of clients below it. {PAIRS_NOTE}")
     return table
 
 
@@ -332,10 +335,15 @@ def _distinct_ranks(found) -> str:
     return "; ".join(f"{t} × {texts.count(t)}" for t in dict.fromkeys(texts))
 
 
+def unpaired_note(names: list[str]) -> str:
+    """A sentence on those that share no seed and partition with the reference; empty without any."""
+    return f" Not a single pair: {', '.join(names)}." if names else ""
+
+
 def paired_differences(groups: list[Configuration]) -> Table | None:
     """Differences to the first configuration's personal accuracy, seed by seed; None where no two seeds pair up."""
     reference = {run.seed: run for run in groups[0].runs}
-    rows = []
+    rows, unpaired = [], []
     for g in groups:
         for kind in ("personal", "adapted", "majority"):
             if (g is groups[0] and kind == "personal") or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
@@ -344,14 +352,16 @@ def paired_differences(groups: list[Configuration]) -> Table | None:
             differences = [100 * (headline(run, kind) - headline(other)) for run, other in pairs
                            if same_partition(run, other)]
             mean, half, n = statistics.mean_interval(differences)
-            if n > 1:
-                name = "majority class" if kind == "majority" else g.label
+            name = "majority class" if kind == "majority" else g.label
+            if n:
                 measure = DASH if kind == "majority" else kind
-                interval = f"[{number(mean - half, 2, True)}, {number(mean + half, 2, True)}]"
+                interval = ONE_SEED if n == 1 else f"[{number(mean - half, 2, True)}, {number(mean + half, 2, True)}]"
                 rows.append([name, measure, str(n), number(mean, 2, True), interval])
+            elif kind == "personal":
+                unpaired.append(name)
     if not rows:
         return None
     note = (f"Points of macro mean accuracy; reference: personal accuracy of {groups[0].label}. Paired by seed, where "
-            "both runs hold the same partition; 95% t-interval.")
+            f"both runs hold the same partition; 95% t-interval.{unpaired_note(unpaired)}")
     return Table(f"Paired differences to {groups[0].label}",
                  ["configuration", "accuracy", "seeds", "difference", "95% interval"], rows, note)

@@ -14,6 +14,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 TABLES = ("options", "grid", "tune")
+AXES = ("seed", "setting", "method", "algorithm")  # of [grid], which mean more than an option does
 # What the sweep decides itself for each run.
 OWNED = frozenset("output resume overwrite dry-run progress print-config list version help".split())
 RESERVED = frozenset(("logs", "report", "sweep.json"))  # names in the sweep's folder that are no run's
@@ -117,8 +118,14 @@ def _axes(grid: dict) -> tuple[list, list, list]:
 
 def _axis(name: str, values) -> list[Entry]:
     place = f"[grid] {name}"
+    if name not in AXES and (like := _like(name, AXES, 0.8)):
+        raise SweepError(f"{place} is not known{like}")
     if not isinstance(values, list) or not values:
         raise SweepError(f"{place} must be a list that is not empty")
+    if name in ("setting", "method") and not all(isinstance(value, dict) for value in values):
+        other = (f"names of methods alone are algorithm = [{', '.join(map(_toml, values))}]" if name == "method" else
+                 "values of an option are a list under the option's name")
+        raise SweepError(f"{place} is a list of tables, such as {{name = \"a\", ...}}; {other}")
     if all(isinstance(value, dict) for value in values):
         entries = [entry for value in values for entry in _named(value, name)]
     else:
@@ -249,6 +256,10 @@ def command_line_options(words: list[str]) -> tuple[dict[str, str], tuple[str, .
     return options, tuple(configs)
 
 
-def _like(name: str, known) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _toml(value) -> str:
+    return f'"{value}"' if isinstance(value, str) else "..."
+
+
+def _like(name: str, known, cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sweep_runs as runs_on_disk
 from sweep_grid import Run
-from sweep_runs import BEGUN, BUSY, CHECKPOINTED, DIVERGED, DONE, NEW, ROOT, STOPPED, Lock, Program
+from sweep_runs import BEGUN, BUSY, CHECKPOINTED, DIVERGED, DONE, NEW, ROOT, STOPPED, TO_EXTEND, Lock, Program
 
 FAILED_RUNS = 1  # exit code beside 0 and 85
 POLL = 0.1  # seconds between looks at the runs
@@ -138,7 +138,8 @@ class Sweep:
         if item.finished(self.retry):
             lock.close()
             return
-        extra = {STOPPED: ("--resume",), DIVERGED: ("--overwrite",), BEGUN: ("--overwrite",)}.get(item.state, ())
+        extra = {STOPPED: ("--resume",), TO_EXTEND: ("--resume",), DIVERGED: ("--overwrite",),
+                 BEGUN: ("--overwrite",)}.get(item.state, ())
         ranks = min(self.ranks, runs_on_disk.groups(item.options))
         command = self.program.command(item.run, item.directory, ranks, (*extra, "--progress=lines"))
         lock.write(f"start {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}")
@@ -191,7 +192,7 @@ class Sweep:
             print("sweep: runs that failed numerically are not started again unless --retry is given", file=sys.stderr)
         print(f"sweep: {sum(item.state == DONE for item in self.items)} of {len(self.items)} runs are done"
               + (f", {len(self.failures)} failed" if self.failures else ""))
-        if left and (self.stops or any(item.state == STOPPED and id(item) not in failed for item in left)):
+        if left and (self.stops or any(item.state in (STOPPED, TO_EXTEND) and id(item) not in failed for item in left)):
             print(f"sweep: {len(left)} left; the same command goes on with them")
             return CHECKPOINTED
         return FAILED_RUNS if self.failures or left else 0

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]  # paths in options are taken from he
 CHECKPOINTED, NUMERICAL_FAILURE = 85, 4  # exit codes of pf2lora
 
 # States of a run.
-DONE, STOPPED, BEGUN, NEW, DIVERGED, OTHER, BUSY = (
-    "done", "stopped", "begun", "new", "diverged", "other options", "busy")
+DONE, STOPPED, TO_EXTEND, BEGUN, NEW, DIVERGED, OTHER, BUSY = (
+    "done", "stopped", "to extend", "begun", "new", "diverged", "other options", "busy")
 # Options that may differ between a run that stands there and the one that is wanted.
 _FREE = frozenset("output max-hours checkpoint-every threads progress prefix-cache".split())
 _END = re.compile(r"sweep: exit (-?\d+)")
@@ -144,7 +144,8 @@ def state(directory: Path, wanted: dict[str, str], log: Path) -> tuple[str, str]
         found = parse_ini((directory / "options.ini").read_text(encoding="utf-8"))
     different = [name for name, value in wanted.items()
                  if name in found and name not in _FREE and not _same(found[name], value)]
-    if different == ["rounds"] and int(found["rounds"]) < int(wanted["rounds"]):
+    longer = different == ["rounds"] and int(found["rounds"]) < int(wanted["rounds"])
+    if longer:
         different = []  # the run goes on for further rounds
     if different:
         name = different[0]
@@ -153,7 +154,11 @@ def state(directory: Path, wanted: dict[str, str], log: Path) -> tuple[str, str]
         return DONE, ""
     if _last_exit(log) == NUMERICAL_FAILURE:
         return DIVERGED, ""
-    return (STOPPED, "") if (directory / "checkpoint.h5").is_file() else (BEGUN, "")
+    if not (directory / "checkpoint.h5").is_file():
+        return BEGUN, ""
+    if longer and _complete(directory, int(found["rounds"])):
+        return TO_EXTEND, f"from {found['rounds']} to {wanted['rounds']} rounds"
+    return STOPPED, ""
 
 
 def _same(a: str, b: str) -> bool:

@@ -450,4 +450,39 @@ def test_labels_say_what_differs_within_a_method(tmp_path):
         "c": {"algorithm": "homlora", "own": 0}, "d": {"algorithm": "homlora", "own": 0, "threads": 7}}.items()]
     assert [g.label for g in runs.group(runs.read(paths))] == [
         "pf2lora, exact, rank 4", "pf2lora, joint, rank 8", "homlora (c)", "homlora (d)"]
-    assert tables.paired_differences(runs.group(runs.read(paths))) is None
+
+
+def test_values_that_name_other_things_too_are_told_with_their_option_and_runs_have_one_name(tmp_path):
+    paths = [text_run(tmp_path / f"{head}{seed}" / "results.h5", clients=3, head=head, seed=seed)
+             for head, seed in (("common", 1), ("common", 2), ("personal", 1))]
+    groups = runs.group(runs.read(paths))
+    assert [g.label for g in groups] == ["head common", "head personal"]
+    assert [run.title for g in groups for run in g.runs] == ["head common, seed 1", "head common, seed 2",
+                                                             "head personal"]
+    assert tables.summary(groups[1].first).title.endswith(": head personal")
+
+
+def test_pairs_are_counted_and_a_single_one_stands_without_an_interval(seeds):
+    chosen = [path for path in seeds if path.parent.name != "homlora1" and path.parent.name != "homlora2"]
+    chosen = [path for path in chosen if path.parent.name not in ("local1", "local3")]
+    groups = runs.group(runs.read(chosen))
+    paired, table = tables.paired_differences(groups), tables.comparison(groups)
+    only = macro(seeds[7]) - macro(seeds[6])
+    assert ["homlora", "personal", "1", f"{only:+.2f}".replace("-", "−"), "1 seed, no interval"] in paired.rows
+    assert dict(zip([row[0] for row in table.rows], [row[-1] for row in table.rows])) == {
+        "pf2lora": "1", "homlora": "0", "local": "–"}
+    assert table.columns[-1] == "pairs" and "Pairs: " in table.note
+    apart = tables.paired_differences([runs.Configuration("x", groups[0].runs[:1]), groups[2]])
+    assert apart.note.endswith("Not a single pair: homlora.") and [row[0] for row in apart.rows] == ["majority class"]
+
+
+def test_the_recipe_of_the_format_page_reads_what_load_reads(text_file, monkeypatch):
+    recipe = [line[4:] for line in (ROOT / "analysis" / "FORMAT.md").read_text().splitlines() if line.startswith("    ")]
+    assert recipe[0] == "import h5py" and len(recipe) == 6
+    monkeypatch.chdir(text_file.parents[1])
+    found: dict = {}
+    exec("\n".join(recipe).replace("results/run/", "run/"), found)
+    run = analysis.load(text_file)
+    np.testing.assert_allclose(found["accuracy"], run.personal_accuracy.values[-1])
+    np.testing.assert_array_equal(found["learned_rank"],
+                                  ranks.numerical_rank(run.total_singular_values.values[-1]).mean(axis=1))

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import example, figures, report, runs, spectra, style, tables  # noqa: E402
+from analysis import example, figures, page, report, runs, spectra, style, tables  # noqa: E402
 from results_files import matrix_run, text_run, write_results  # noqa: E402
 
 TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
@@ -254,7 +254,50 @@ def test_the_same_results_give_the_same_page(reported):
 
 def test_a_method_keeps_its_colour_and_its_variants_differ():
     alone, together = style.configuration_styles(["homlora"]), style.configuration_styles(["pf2lora", "homlora"] * 2)
-    assert alone[0] == together[1] and len(set(map(str, together))) == 4
+    assert alone[0].colour == together[1].colour and len({look.colour for look in together}) == 4
+    many = style.configuration_styles(list(style.METHOD)[:8])
+    assert len({look.marker for look in many}) == 8 and all(a.line != b.line for a, b in zip(many, many[1:]))
+
+
+def test_a_curve_under_another_one_is_seen(tmp_path):
+    """ditto's common part is homlora: both curves of the panel are drawn, with marks of their own."""
+    paths = [text_run(tmp_path / name / "results.h5", clients=3, algorithm=name, own=own)
+             for name, own in (("ditto", 2), ("homlora", 0))]
+    loaded = runs.read(paths)
+    loaded[1].data["common_accuracy"][:] = loaded[0].data["common_accuracy"].values
+    axes = figures.accuracy_by_round(runs.group(loaded)).figure.axes[1]
+    under, over = axes.lines[:2]
+    np.testing.assert_array_equal(under.get_ydata(), over.get_ydata())
+    assert under.get_marker() != over.get_marker() and over.get_markerfacecolor() == "none"
+
+
+def test_a_report_of_several_runs_leaves_those_of_each_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "_write", lambda runs, groups, folder, details: (folder / "report.html").touch())
+    paths = [str(matrix_run(tmp_path / name / "results.h5").parent) for name in ("a", "b")]
+    monkeypatch.chdir(tmp_path / "a")
+    for given in (paths, [".", paths[1]], [*paths, str(tmp_path / "comparison")]):
+        assert report.main(given) == 0
+        assert capsys.readouterr().out == f"{tmp_path / 'comparison' / 'report.html'}\n"
+    assert not (tmp_path / "a" / "report").exists()
+
+
+def test_a_new_report_takes_away_the_files_of_the_last_one_and_no_others(tmp_path):
+    output = tmp_path / "report"
+    (tmp_path / "kept.txt").touch()
+    with page.replaced(output) as folder:
+        (folder / "old" / "deep").mkdir(parents=True)
+        for name in ("both.txt", "old/one.png", "old/deep/two.png"):
+            (folder / name).write_text("old")
+    (output / "mine.txt").touch()
+    with (output / page.WRITTEN).open("a") as file:
+        file.write("../kept.txt\nold\n")
+    with pytest.raises(ZeroDivisionError), page.replaced(output) as folder:
+        1 / 0  # the last report stays as it is
+    assert (output / "old" / "deep" / "two.png").is_file()
+    with page.replaced(output) as folder:
+        (folder / "both.txt").write_text("new")
+    assert {path.name for path in output.iterdir()} == {"both.txt", "mine.txt", page.WRITTEN}
+    assert (output / "both.txt").read_text() == "new" and (tmp_path / "kept.txt").is_file()
 
 
 def test_bad_use_and_bad_files_have_one_message_and_their_exit_code(tmp_path, capsys):

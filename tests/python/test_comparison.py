@@ -156,6 +156,21 @@ def test_differences_are_paired_by_seed_with_a_t_interval(three):
     assert other.title == "Paired differences to local: dir" and other.rows[0][0] == "pf2lora"
 
 
+def test_a_single_pair_stands_without_an_interval_and_pairs_are_counted(tmp_path):
+    folder = Folder(tmp_path)
+    files = {(method, seed): folder.add(method, seed, **METHODS[method])
+             for method, seed in (("pf2lora", 1), ("pf2lora", 2), ("homlora", 2), ("local", 2))}
+    found = read_folder(folder.close())
+    only = accuracy(files["homlora", 2]).mean() - accuracy(files["pf2lora", 2]).mean()
+    text = f"{only:+.2f} (1 seed, no interval)".replace("-", "−")
+    assert ["homlora", "personal", "1", text] in comparison_tables.paired(found, "").rows
+    means, spread = comparison_tables.scores(found, "")
+    for table in (means, spread):
+        assert [cells_of(table, name)["pairs"] for name in ("pf2lora", "homlora", "local")] == ["1", "1", "–"]
+    gain = (accuracy(files["pf2lora", 2]) - accuracy(files["local", 2])).mean()
+    assert cells_of(means, "pf2lora")["gain over local"] == f"{gain:.1f}"
+
+
 def test_the_first_method_and_the_distance_of_the_reference_are_named(three):
     folder, files = three
     best = comparison_tables.leaders(read_folder(folder))
@@ -173,7 +188,8 @@ def test_runs_on_other_examples_are_not_paired_and_named(tmp_path):
         folder.add("local", seed, "dir", own=0, common=False, partition_seed=seed + 50)
     found = read_folder(folder.close())
     assert [row[0] for row in comparison_tables.paired(found, "dir").rows] == ["majority class"]
-    assert "gain over local" not in comparison_tables.scores(found, "dir")[0].columns
+    assert comparison_tables.paired(found, "dir").note.endswith("Not a single pair: local.")
+    assert not {"gain over local", "pairs"} & set(comparison_tables.scores(found, "dir")[0].columns)
     assert any("Not the same partition as pf2lora" in notice and "local (dir)" in notice
                for notice in comparison_tables.notices(found))
 

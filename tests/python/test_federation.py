@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -28,6 +29,19 @@ def test_classes_by_client_shows_the_shares_of_the_training_examples(tmp_path):
     np.testing.assert_allclose(shown, (counts / counts.sum(axis=1, keepdims=True)).T)
     bars = [bar.get_height() for bar in plot.figure.axes[0].patches]
     np.testing.assert_array_equal(bars, counts.sum(axis=1))
+
+
+def test_clients_that_read_labels_permuted_are_marked_and_every_class_is_readable(tmp_path):
+    run = read(text_run(tmp_path / "run" / "results.h5", permuted=(1, 6)))
+    run.data["class_name"] = ("class", ["noun.communication", "a", "b", "c"])
+    plot = federation.classes_by_client(run)
+    colours = {round(bar.get_x() + 0.4): bar.get_facecolor() for bar in plot.figure.axes[0].patches}
+    assert len(colours) == 8 and len(set(colours.values())) == 2
+    assert [k for k in sorted(colours) if colours[k] != colours[0]] == [1, 6]
+    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["labels as they are", "labels permuted"]
+    plot.save(tmp_path)
+    ink = (matplotlib.image.imread(tmp_path / "classes_by_client.png")[..., :3] < 0.9).any(axis=(0, 2))
+    assert not ink[:4].any() and ink.any()
 
 
 def test_the_matrix_problem_has_no_classes(tmp_path):

@@ -133,6 +133,10 @@ def test_a_sweep_without_axes_is_one_run(tmp_path):
     ("[options]\noutput = 'x'", ["[options]: the sweep sets output itself"]),
     ("[options]\nrank = {a = 1}", ["[options]: rank must be a number"]),
     ("[grid\n", ["is no TOML file"]),
+    ("[grid]\nmethod = ['ditto', 'local']", ["method is a list of tables", 'algorithm = ["ditto", "local"]']),
+    ("[grid]\nsetting = ['iid']", ["setting is a list of tables", "under the option's name"]),
+    ("[grid]\nmethods = [{name = 'a'}]", ["methods is not known", "did you mean 'method'"]),
+    ("[grid]\nseeds = [1, 2]", ["seeds is not known", "did you mean 'seed'"]),
 ])
 def test_a_bad_sweep_file_is_named(text, words, tmp_path):
     with pytest.raises(SweepError) as error:
@@ -208,6 +212,8 @@ def test_a_run_with_other_options_is_refused_and_one_with_more_rounds_goes_on(tm
     refused = run(file, output, "--", "--rank", "3", code=2).stderr
     assert "rank is 4 there, not 3" in refused and "--output" in refused
     assert "rounds is 20 there, not 10" in run(file, output, "--", "--rounds", "10", code=2).stderr
+    listed = run(file, output, "--dry-run", "--", "--rounds", "30").stdout
+    assert re.search(r"^0  to extend +run  \(from 20 to 30 rounds\)$", listed, re.M) and "1 runs, 1 left" in listed
     run(file, output, "--", "--rounds", "30")
     assert starts(output) == {"run": ["start", "exit 0", "resume", "exit 0"]}
     assert "1 of 1 runs are done" in run(file, output, "--", "--rounds=30").stdout
