@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 _PIXELS = 118  # of the page to an inch of a figure
+_MOST_ROWS = 24  # of a table that is not folded
 WRITTEN = "report-files.txt"  # in a report's folder: what the report wrote there
 
 _TEMPLATE = """<!DOCTYPE html>
@@ -55,6 +56,10 @@ _TEMPLATE = """<!DOCTYPE html>
 </tbody></table></div>
 {% if t.note %}<p class="note">{{ t.note }}</p>{% endif %}
 {% endmacro %}
+{% macro folded(t) %}
+{% if t.rows | length > most_rows %}<details><summary>{{ t.title }}: {{ t.rows | length }} rows</summary>{{ table(t) }}</details>
+{% else %}{{ table(t) }}{% endif %}
+{% endmacro %}
 {% macro figure(f) %}
 <figure id="{{ f.id }}"><img src="{{ f.uri }}" alt="{{ f.caption }}" width="{{ f.width }}">
 <figcaption>{{ f.caption }}</figcaption></figure>
@@ -75,7 +80,7 @@ _TEMPLATE = """<!DOCTYPE html>
 {% endfor %}
 {% if section.commands %}<pre>{% for command in section.commands %}{{ command }}
 {% endfor %}</pre>{% endif %}
-{% for t in section.tables %}{{ table(t) }}{% endfor %}
+{% for t in section.tables %}{{ folded(t) }}{% endfor %}
 {% for f in section.figures %}{{ figure(f) }}{% endfor %}
 {% if section.facts %}<table class="facts"><tbody>{% for name, value in section.facts %}
 <tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
@@ -97,7 +102,7 @@ def render(title: str, subtitle: str, sections: list[dict], notices: list[str] =
     Notices stand above all sections, and above them links (target, text) to pages beside this one.
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections,
+    return environment.from_string(_TEMPLATE).render(title=title, subtitle=subtitle, sections=sections, most_rows=_MOST_ROWS,
                                                           notices=notices, links=links)
 
 

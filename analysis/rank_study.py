@@ -9,16 +9,16 @@ from functools import cached_property
 import numpy as np
 
 from . import ranks, statistics
-from .runs import EXECUTION, Configuration, Run, same_partition, show
+from .runs import EXECUTION, PERMUTED, Configuration, Run, same_partition, show
 
 MEASURES = (*ranks.MEASURES, ranks.NOISE_EDGE)
 RATIO, OVERLAP = "‖s′ D C‖ / ‖s B A‖", "subspace overlap"
 TERMS = ("total", "own")
 ENTROPY, EXAMPLES, LOSS, GAIN, OVER_LOCAL = ("label entropy", "training examples", "final training loss",
-                                             "personal gain", "gain over local-only")
+                                             "personal gain, points", "gain over local-only, points")
 TARGET, ERROR = "target rank", "relative error"
 # What is given before anything is learned: a rank that follows the client goes along with one of these.
-GIVEN = (ENTROPY, EXAMPLES, TARGET)
+GIVEN = (ENTROPY, EXAMPLES, PERMUTED, TARGET)
 IID_ALPHA = 100  # from this Dirichlet concentration on clients count as alike
 LEVEL = 0.05
 PARTITION = frozenset("partition dirichlet-alpha label-sort shards-per-client quantity-alpha label-conflict min-examples "
@@ -206,6 +206,7 @@ class Subject:
     def causes(self) -> dict[str, list[np.ndarray]]:
         """{name: [client] of each run} of what a client's rank is held against; only what differs between clients."""
         named = {ENTROPY: lambda run: _of(run, "label_entropy"), EXAMPLES: lambda run: _of(run, "train_examples"),
+                 PERMUTED: lambda run: run.permuted[run.trained].astype(float),
                  TARGET: lambda run: None if truth(run) is None else truth(run).rank.astype(float),
                  LOSS: final_training_loss, ERROR: lambda run: _of(run, "relative_error"),
                  GAIN: _personal_gain, OVER_LOCAL: self._over_local}

@@ -63,7 +63,8 @@ def _top(found: Study, details: int) -> dict:
     if commands:
         told.append("What makes the iid control" + (f" of {', '.join(s.label for s in lacking)}" if several else "")
                     + ", the same run with clients that are alike. Put it into one folder with these runs and report "
-                    'that folder; in a sweep, add a setting {name = "iid", partition = "iid"}:')
+                    'that folder; in a sweep, add a setting {name = "iid", partition = "iid"'
+                    + (", label-conflict = 0" if any(map(rank_study_text.has_conflict, lacking)) else "") + "}:")
     return {"heading": "What was found", "findings": findings, "texts": told, "commands": commands}
 
 
@@ -80,7 +81,7 @@ def _section(found: Study, subject: Subject, several: bool, prefix: str) -> list
     first = {**heading,
              "tables": [tables.known_ranks(subject), *tables.correlations(subject), tables.control(found, subject)],
              "plots": [figures.learned_against_target(subject), figures.beside_control(found, subject)]}
-    second = {"tables": [*tables.by_client(subject), tables.by_site(subject), *tables.levels_by_client(subject),
+    second = {"tables": [tables.by_site(subject), *tables.by_client(subject), *tables.levels_by_client(subject),
                          tables.by_round(subject)], "plots": [figures.by_site(subject)]}
     if not subject.is_matrix or not several:  # of many matrix runs, one figure each
         first["plots"] += [figures.by_client(found, subject), figures.correlation_intervals(subject)]

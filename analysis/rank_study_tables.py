@@ -9,6 +9,7 @@ import numpy as np
 from . import rank_study, ranks
 from .rank_study import CLEAN_ERROR, ENTROPY, EXAMPLES, MEASURES, OVERLAP, RATIO, TARGET, TERMS, Study, Subject
 from .rank_study_text import COUNTS, told
+from .runs import PERMUTED
 from .table import DASH, Table, number, small
 from .tables import CLIENTS_SHOWN
 
@@ -153,6 +154,8 @@ def by_client(subject: Subject) -> list[Table]:
 
 
 def _cause(name: str, value: float) -> str:
+    if name == PERMUTED:
+        return "yes" if value else "no"
     if name in (EXAMPLES, TARGET):
         return f"{value:.0f}"
     return small(float(value)) if name == rank_study.ERROR else number(float(value), 3)

@@ -37,7 +37,7 @@ def over(subject: Subject) -> str:
 
 def findings(study: Study, subject: Subject) -> list[str]:
     """What was found of a configuration, sentence by sentence, the verdict first."""
-    found = [verdict(study, subject), *_constants(subject), *_interval_kept(subject)]
+    found = [*_opening(subject), verdict(study, subject), *_constants(subject), *_interval_kept(subject)]
     found += _known_ranks(subject) if subject.is_matrix else []
     for cause in subject.causes:
         found += _goes_with(subject, cause)
@@ -73,6 +73,17 @@ def across(study: Study) -> list[str]:
         if parts:
             found.append(f"The norm ratio ‖s′ D C‖ / ‖s B A‖ {what} {ENTROPY}: {'; '.join(parts)}.")
     return found
+
+
+def _opening(subject: Subject) -> list[str]:
+    """The learned ranks themselves; of the matrix problem the verdict tells them."""
+    if subject.is_matrix:
+        return []
+    values = np.concatenate(subject.effects["total", COUNTS[0]])
+    low, high = (f"{round(float(f(values)), 1):g}" for f in (np.nanmin, np.nanmax))
+    how = f"{COUNTS[0]} of common and own part together, mean over sites"
+    return [f"All {over(subject)} have the same learned rank, {low} ({how})." if low == high else
+            f"The learned rank is between {low} and {high} ({over(subject)}; {how})."]
 
 
 # ---- the verdict ------------------------------------------------------------------------------------------
@@ -237,9 +248,14 @@ def _beside_control(study: Study, subject: Subject) -> list[str]:
     return found
 
 
+def has_conflict(subject: Subject) -> bool:
+    return float(subject.first.options.get("label-conflict", 0)) > 0
+
+
 def control_command(subject: Subject) -> str:
     """The command that makes the iid control of a subject's first run."""
     directory = Path(subject.first.data.attrs["path"]).parent
-    words = ["build/release/pf2lora", "--config", str(directory / "options.ini"), "--partition", "iid", "--output",
-             str(directory.parent / (directory.name + "-iid"))]
+    words = ["build/release/pf2lora", "--config", str(directory / "options.ini"), "--partition", "iid"]
+    words += ["--label-conflict", "0"] if has_conflict(subject) else []
+    words += ["--output", str(directory.parent / (directory.name + "-iid"))]
     return shlex.join(words)

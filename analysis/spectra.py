@@ -162,7 +162,7 @@ def _relation(axes, x, y, x_label: str) -> None:
     axes.scatter(x, y, s=size, color=GREEN, alpha=0.85 if len(x) <= 100 else 0.4, linewidths=0)
     rho, low, high, n = statistics.spearman(x, y)
     if np.isnan(rho):
-        told = "ρ undefined"
+        told = "too few distinct values"
     else:
         told = f"ρ = {rho:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
     axes.set_title(f"{told}, n = {n}".replace("-", "−"), fontsize=8.5)

@@ -205,7 +205,8 @@ def test_a_rank_that_is_the_same_for_all_is_said_not_to_follow(tmp_path):
     path = set_total(text_run(tmp_path / "results.h5"), np.tile([3, 2, 1.5, 1.2, 1, 0.8], (8, 1)))
     found = study_of(path)
     sentences = rank_study_text.findings(found, found.subjects[0])
-    assert sentences[0] == "The learned rank does not follow the client: by every measure it is the same for all of them."
+    assert sentences[0].startswith("All 8 clients have the same learned rank, 6 (")
+    assert sentences[1] == "The learned rank does not follow the client: by every measure it is the same for all of them."
     same = r"The numerical rank \(1e-2\), .* of the total are 6 = r \+ r~ for every client: they do not follow the client"
     assert any(re.match(same, sentence) for sentence in sentences)
 
@@ -244,14 +245,14 @@ def test_correlations_are_those_of_numpy(tmp_path):
     effect = np.exp(-(p * np.log(p)).sum(axis=-1)).mean(axis=1)
     last = np.array([column[~np.isnan(column)][-1] for column in loss.T])
     causes = {"label entropy": label_entropy(path), "final training loss": last,
-              "personal gain": 100 * (right["personal"] - right["common"])}
+              "personal gain, points": 100 * (right["personal"] - right["common"])}
     for cause, values in causes.items():
         for rank, function in ((True, scipy.stats.spearmanr), (False, scipy.stats.pearsonr)):
             found = subject.correlations["total", "entropy rank", cause, rank]
             assert found.value == pytest.approx(function(effect, values)[0])
         found = subject.correlations["", rank_study.RATIO, cause, False]
         assert found.value == pytest.approx(np.corrcoef(ratio, values)[0, 1])
-    assert "gain over local-only" not in subject.causes
+    assert "gain over local-only, points" not in subject.causes
     spearman, pearson = rank_study_tables.correlations(subject)
     row = dict(zip(spearman.columns, next(r for r in spearman.rows if r[0] == "entropy rank, total")))
     assert row["label entropy"].startswith(f"{scipy.stats.spearmanr(effect, causes['label entropy'])[0]:.2f} [")
@@ -266,17 +267,34 @@ def test_local_only_training_of_the_same_examples_gives_a_gain(tmp_path):
     subject = next(s for s in found.subjects if s.first.algorithm == "pf2lora")
     with h5py.File(mine) as a, h5py.File(local) as b:
         gain = 100 * (a["personal_correct"][-1] - b["personal_correct"][-1]) / a["test_examples"][...]
-    np.testing.assert_allclose(subject.causes["gain over local-only"][0], gain)
+    np.testing.assert_allclose(subject.causes["gain over local-only, points"][0], gain)
 
 
 def test_a_control_that_is_missing_is_said_to_be_with_the_command_that_makes_it(tmp_path):
     path = following(text_run(tmp_path / "run 1" / "results.h5", partition="dirichlet", **{"dirichlet-alpha": 0.1}), 1.0)
     found = study_of(path)
     sentences = rank_study_text.findings(found, found.subjects[0])
-    assert sentences[0].startswith("Whether the learned rank follows the client is open, since an iid control is missing")
+    assert sentences[1].startswith("Whether the learned rank follows the client is open, since an iid control is missing")
     html = page_of(path, tmp_path / "out", details=0).read_text()
     assert (f"build/release/pf2lora --config &#39;{path.parent}/options.ini&#39; --partition iid --output "
             f"&#39;{path.parent}-iid&#39;") in html
+
+
+def test_permuted_labels_are_a_cause_and_absent_from_the_control(tmp_path):
+    path = following(text_run(tmp_path / "run" / "results.h5", partition="iid", permuted=(1, 4, 6),
+                              **{"label-conflict": 0.4}), 1.0)
+    found = study_of(path)
+    subject = found.subjects[0]
+    np.testing.assert_array_equal(subject.causes["labels permuted"][0], [0, 1, 0, 0, 1, 0, 1, 0])
+    value = subject.correlations["total", "entropy rank", "labels permuted", True].value
+    measured = subject.effects["total", "entropy rank"][0]
+    assert value == pytest.approx(scipy.stats.spearmanr(measured, subject.causes["labels permuted"][0])[0])
+    assert found.needs_control(subject)
+    html = page_of(path, tmp_path / "out", details=0).read_text()
+    assert "--partition iid --label-conflict 0 --output" in html and "label-conflict = 0}" in html
+    table = rank_study_tables.by_client(subject)[0]
+    marks = {row[0]: row[table.columns.index("labels permuted")] for row in table.rows}
+    assert [marks[str(k)] for k in range(8)] == ["no", "yes", "no", "no", "yes", "no", "yes", "no"]
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -443,5 +461,5 @@ def test_the_report_of_a_folder_studies_every_setting(tmp_path):
     ratio, = re.findall(r"<li>The norm ratio .*? (?:goes|is not shown to go) along with label entropy: (.*?)</li>", html)
     assert "skewed: pf2lora (ρ " in ratio and "alike: pf2lora (ρ " in ratio
     markdown = (tmp_path / "report" / "rank_study" / "tables.md").read_text()
-    for part in ("| variance ratio |", "gain over local-only", "| skewed: pf2lora | own |"):
+    for part in ("| variance ratio |", "gain over local-only, points", "| skewed: pf2lora | own |"):
         assert part in markdown
