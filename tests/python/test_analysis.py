@@ -477,7 +477,8 @@ def test_pairs_are_counted_and_a_single_one_stands_without_an_interval(seeds):
 
 
 def test_the_recipe_of_the_format_page_reads_what_load_reads(text_file, monkeypatch):
-    recipe = [line[4:] for line in (ROOT / "analysis" / "FORMAT.md").read_text().splitlines() if line.startswith("    ")]
+    page = (ROOT / "analysis" / "FORMAT.md").read_text()
+    recipe = [line[4:] for line in page.splitlines() if line.startswith("    ")]
     assert recipe[0] == "import h5py" and len(recipe) == 6
     monkeypatch.chdir(text_file.parents[1])
     found: dict = {}
