@@ -16,10 +16,8 @@ void for_each_tensor(Set& set, Visit visit) {
     visit(prefix.key);
     visit(prefix.value);
   }
-  if (set.head_weight.defined()) {
-    visit(set.head_weight);
-    visit(set.head_bias);
-  }
+  for (auto* tensor : {&set.head_dense_weight, &set.head_dense_bias, &set.head_weight, &set.head_bias})
+    if (tensor->defined()) visit(*tensor);
 }
 
 }  // namespace

@@ -30,7 +30,9 @@ struct AdapterSet {
                                        // type embedding, so it has no position, tokens keep theirs, and it
                                        // goes through the norm of the embeddings with them
   std::vector<KeyValuePrefix> prefix;  // one a layer from the lowest, or fewer
-  torch::Tensor head_weight;           // [G, classes, inputs], undefined where the problem has no head
+  torch::Tensor head_dense_weight;     // [G, dense, inputs], undefined where the head is one layer
+  torch::Tensor head_dense_bias;       // [G, dense]
+  torch::Tensor head_weight;           // [G, classes, inputs or dense], undefined where there is no head
   torch::Tensor head_bias;             // [G, classes]
 
   // Constants, without gradients.

@@ -49,7 +49,11 @@ Level::Level(std::vector<Site> sites, int64_t rank, double scale, std::array<std
   });
   head_block_ = block([&] {
     if (!head_) return;
-    layout_.add("head/weight", {head_->classes, head_->inputs});
+    if (head_->dense > 0) {
+      layout_.add("head/dense/weight", {head_->dense, head_->inputs});
+      layout_.add("head/dense/bias", {head_->dense});
+    }
+    layout_.add("head/weight", {head_->classes, head_->dense > 0 ? head_->dense : head_->inputs});
     layout_.add("head/bias", {head_->classes});
   });
 }
@@ -87,6 +91,7 @@ void Level::initialise(torch::Tensor row, KeyedRandom& random) const {
   if (prompts_)
     for (size_t i = 0; i < size_t(std::max<int64_t>(1, 2 * prompts_->layers)); ++i)
       fill(layout_.slices()[first_prompt_ + i], small);
+  if (has_dense_head()) fill(layout_.find("head/dense/weight"), small);
   if (head_) fill(layout_.find("head/weight"), small);
 }
 
@@ -123,11 +128,17 @@ AdapterSet compose(std::span<const Level* const> levels, std::span<const torch::
     }
     set.prefix[layer] = {joined(keys, 1), joined(values, 1)};
   }
-  for (size_t i = 0; i < levels.size(); ++i)
-    if (levels[i]->has_head()) {
-      set.head_weight = view(rows[i], levels[i]->layout().find("head/weight"));
-      set.head_bias = view(rows[i], levels[i]->layout().find("head/bias"));
-    }
+  for (size_t i = 0; i < levels.size(); ++i) {
+    if (!levels[i]->has_head()) continue;
+    const auto part = [&](const std::string& name) {
+      return view(rows[i], levels[i]->layout().find("head/" + name));
+    };
+    set.head_weight = part("weight");
+    set.head_bias = part("bias");
+    if (!levels[i]->has_dense_head()) continue;
+    set.head_dense_weight = part("dense/weight");
+    set.head_dense_bias = part("dense/bias");
+  }
   return set;
 }
 
@@ -155,6 +166,10 @@ std::vector<torch::Tensor> split(std::span<const Level* const> levels, const Ada
         keep(gradient.prefix[layer].value.narrow(1, first_of_layer[layer], prompts->vectors));
         first_of_layer[layer] += prompts->vectors;
       }
+    }
+    if (level->has_dense_head()) {
+      keep(gradient.head_dense_weight);
+      keep(gradient.head_dense_bias);
     }
     if (level->has_head()) {
       keep(gradient.head_weight);

@@ -29,10 +29,12 @@ class Level {
   int64_t rank() const { return rank_; }
   double scale() const { return scale_; }
   bool has_head() const { return head_.has_value(); }
+  bool has_dense_head() const { return head_ && head_->dense > 0; }
   const std::optional<PromptShape>& prompts() const { return prompts_; }
   const std::array<std::string, 2>& names() const { return names_; }
   // Slices <site>/<down's name> of every site, then <site>/<up's name> of every site, then prompt, or
-  // prefix/<layer>/key and prefix/<layer>/value layer by layer, then head/weight and head/bias.
+  // prefix/<layer>/key and prefix/<layer>/value layer by layer, then head/dense/weight
+  // and head/dense/bias where the head has a dense layer, head/weight and head/bias.
   const ParameterLayout& layout() const { return layout_; }
   int64_t size() const { return layout_.size(); }
   // The parts of a row, each contiguous; of size 0 where the level has none.
@@ -49,7 +51,7 @@ class Level {
   KeyValuePrefix prefix(const torch::Tensor& rows, int64_t layer) const;
 
   // Writes the start values into a row [size()]: down Kaiming-uniform as in PEFT (bound 1/sqrt(in)), up 0;
-  // head weight normal with deviation 0.02, head bias 0 (transformers' initializer_range); prompts and
+  // head weights normal with deviation 0.02, head biases 0 (transformers' initializer_range); prompts and
   // prefixes normal with deviation 0.02 (CoOp, Zhou et al. 2022, arXiv 2109.01134, and with it PromptFL, Guo
   // et al. 2022, arXiv 2208.11625).
   void initialise(torch::Tensor row, KeyedRandom& random) const;

@@ -10,7 +10,8 @@ namespace pf2lora {
 // One frozen matrix of the model.
 struct Site {
   std::string name;    // the module's name in transformers, such as encoder.layer.0.attention.self.query
-  std::string target;  // the name of --targets: query, key, value, attention-output, intermediate, output
+  std::string target;  // the name of --targets: query, key, value, attention-output, gate, intermediate,
+                       // output
   int64_t layer = 0;
   int64_t rows = 0;     // outputs
   int64_t columns = 0;  // inputs
@@ -23,10 +24,12 @@ inline int64_t full_rank(const std::vector<Site>& sites) {
   return rank;
 }
 
-// The classification head that the adapters carry: logits = weight h + bias.
+// The head that the adapters carry: scores = weight h + bias, or with a dense layer before it scores = weight
+// activation(dense weight h + dense bias) + bias.
 struct HeadShape {
   int64_t classes = 0;
   int64_t inputs = 0;
+  int64_t dense = 0;  // width of the dense layer; 0: there is none
 };
 
 // Where prompts may stand in a model: before its tokens, or before every layer's keys and values.

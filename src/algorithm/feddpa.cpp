@@ -47,7 +47,7 @@ class FedDpa final : public Algorithm {
                 client_layout_),
         local_(make_local()),
         copy_(global_, local_, client_layout_) {
-    if (own.instance_weighting == "similarity" && !problem.model().head())
+    if (own.instance_weighting == "similarity" && !problem.model().feature_width())
       throw OptionError("--instance-weighting similarity needs examples, which --problem " + options.problem +
                         " has not; choose --instance-weighting constant");
   }

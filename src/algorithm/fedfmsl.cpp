@@ -101,8 +101,7 @@ class FedFmsl final : public Algorithm {
     return [this, global, local, gate = gate_.rows(group), mixes](const Batch& batch) {
       const Model& model = problem_.model();
       if (!mixes) return model.loss(batch, global);
-      const Mixture mixture =
-          mix(batch, model.output(batch, global).values, model.output(batch, local).values, gate);
+      const Mixture mixture = mix(batch, model.output(batch, global), model.output(batch, local), gate);
       return model.output_loss(batch, mixture.output).examples;
     };
   }
@@ -122,11 +121,11 @@ class FedFmsl final : public Algorithm {
                  problem_.model().head());
   }
   Level make_gate() const {
-    const auto head = problem_.model().head();
-    if (!head)
+    const auto width = problem_.model().feature_width();
+    if (!width)
       throw OptionError("--algorithm fedfmsl needs examples, which --problem " + options_.problem +
                         " has not; choose another method or --problem transformer");
-    return Level({Site{"gate", "gate", 0, kExperts, head->inputs}}, own_.gate_rank, 1, {"A", "B"},
+    return Level({Site{"gate", "gate", 0, kExperts, *width}}, own_.gate_rank, 1, {"A", "B"},
                  std::nullopt);
   }
   AdapterSet expert(const TrainedLevel& level, const Tensor& rows) const {
@@ -171,17 +170,17 @@ class FedFmsl final : public Algorithm {
     for (int64_t i = 0; i < schedule.steps; ++i) {
       const int64_t step = schedule.first_step + i;
       const Batch batch = problem_.training_batch(group.clients, schedule.purpose, schedule.round, step, 0);
-      const Tensor global = model.output(batch, expert(global_, global_.rows(group))).values;
+      const Output global = model.output(batch, expert(global_, global_.rows(group)));
       const Output local = model.output(batch, personal_model(group), Keep::pass);
-      const Mixture mixture = mix(batch, global, local.values, gate_.rows(group));
+      const Mixture mixture = mix(batch, global, local, gate_.rows(group));
       const OutputLoss worth = model.output_loss(batch, mixture.output);
       losses.add(worth.loss, group.clients, schedule.round, step);
 
-      const Tensor local_weight = mixture.weights.select(1, kLocal).unsqueeze(1);
+      const Tensor local_weight = mixture.of_row(kLocal, local);
       const Tensor expert_gradient =
           split(levels, model.pullback(*local.pass, local_weight * worth.cotangent))[0] * unlocked;
       const double rate = scheduled_rate(options_, options_.learning_rate, schedule.round, step);
-      gate_.step(group, gate_gradient(batch, mixture, worth.cotangent, global, local.values, group),
+      gate_.step(group, gate_gradient(batch, mixture, worth.cotangent, global, local, group),
                  gate_states, rate);
       local_.step(group, expert_gradient, local_states, rate);
       local_.set_rows(group, torch::where(unlocked > 0, local_.rows(group), start));
@@ -205,11 +204,15 @@ class FedFmsl final : public Algorithm {
 
   struct Mixture {
     Tensor weights;   // [N, 2]
-    Tensor output;    // [N, classes]
+    Tensor output;    // [S, classes]
     Tensor features;  // [N, width]
     Tensor hidden;    // [N, gate rank] V h
+    // The weight of an expert at each row of outputs: [S, 1].
+    Tensor of_row(int64_t expert, const Output& rows) const {
+      return weights.select(1, expert).index_select(0, rows.example).unsqueeze(1);
+    }
   };
-  Mixture mix(const Batch& batch, const Tensor& global, const Tensor& local, const Tensor& gate) const {
+  Mixture mix(const Batch& batch, const Output& global, const Output& local, const Tensor& gate) const {
     Mixture mixture;
     mixture.features = problem_.model().features(batch);
     std::vector<Tensor> hidden, scores;
@@ -219,16 +222,20 @@ class FedFmsl final : public Algorithm {
     }
     mixture.hidden = torch::cat(hidden);
     mixture.weights = torch::softmax(torch::cat(scores), 1);
-    mixture.output = mixture.weights.select(1, kGlobal).unsqueeze(1) * global +
-                     mixture.weights.select(1, kLocal).unsqueeze(1) * local;
+    mixture.output =
+        mixture.of_row(kGlobal, global) * global.values + mixture.of_row(kLocal, local) * local.values;
     return mixture;
   }
 
   // Of the loss whose cotangent at the mixed output is given: [G, gate size].
   Tensor gate_gradient(const Batch& batch, const Mixture& mixture, const Tensor& cotangent,
-                       const Tensor& global, const Tensor& local, const ClientGroup& group) const {
+                       const Output& global, const Output& local, const ClientGroup& group) const {
     const Tensor gate = gate_.rows(group);
-    const Tensor by_weight = torch::stack({(cotangent * global).sum(1), (cotangent * local).sum(1)}, 1);
+    const auto along = [&](const Output& expert) {
+      return torch::zeros_like(mixture.weights.select(1, kGlobal))
+          .index_add(0, expert.example, (cotangent * expert.values).sum(1));
+    };
+    const Tensor by_weight = torch::stack({along(global), along(local)}, 1);
     const Tensor by_score =
         mixture.weights * (by_weight - (mixture.weights * by_weight).sum(1, /*keepdim=*/true));  // [N, 2]
     Tensor gradient = torch::zeros_like(gate);

@@ -85,8 +85,14 @@ void Options::visit(OptionVisitor& v) {
            anything().only_with("problem", {"transformer"}));
   v.option("data", data, "dataset.h5 made by jobs/prepare.py",
            anything().only_with("problem", {"transformer"}));
-  v.option("pooling", pooling, "what the head reads: the raw [CLS] state, the file's pooler, the mean",
-           one_of({"cls", "pooler", "mean"}).only_with("problem", {"transformer"}));
+  v.option("pooling", pooling,
+           "what the head reads of an example: the raw state of its first token (cls) or of its last one, the "
+           "file's pooler, the mean; auto: cls, and last where tokens see only those before them",
+           one_of({"auto", "cls", "pooler", "mean", "last"}).only_with("problem", {"transformer"}));
+  v.option("classifier", classifier,
+           "layers of the head: its scores alone, or a dense layer before them, trained too; auto: dense where "
+           "the model's family has it so in transformers (roberta, deberta-v2, distilbert)",
+           one_of({"auto", "linear", "dense"}).only_with("problem", {"transformer"}));
   v.option("precision", precision,
            "arithmetic; auto: fp32, and fp64 for the matrix problem; bf16: weights and what they multiply "
            "rounded to bf16, everything else fp32",
@@ -153,7 +159,7 @@ void Options::visit(OptionVisitor& v) {
   v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank",
            positive().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("targets", targets, "adapted matrices of a layer",
-           one_of({"query", "key", "value", "attention-output", "intermediate", "output"})
+           one_of({"query", "key", "value", "attention-output", "gate", "intermediate", "output"})
                .only_with("problem", {"transformer"})
                .not_with("algorithm", without_pairs));
   v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0",

@@ -114,7 +114,8 @@ struct Options : OptionSet {
   std::string problem = "transformer";
   std::string model = "models/minilm";
   std::string data = "data/wordnet.h5";
-  std::string pooling = "cls";
+  std::string pooling = "auto";
+  std::string classifier = "auto";
   std::string precision = "auto";
   std::string backend = "auto";
   int64_t prefix_cache = 2048;

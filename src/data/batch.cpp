@@ -1,13 +1,25 @@
 #include "data/batch.h"
 
+#include <array>
 #include <stdexcept>
 #include <string>
 
 namespace pf2lora {
+namespace {
+
+// Nothing where the column is empty.
+template <class T>
+void append(std::vector<T>& to, std::span<const T> column, int64_t begin, int64_t count) {
+  if (column.empty()) return;
+  const auto part = column.subspan(size_t(begin), size_t(count));
+  to.insert(to.end(), part.begin(), part.end());
+}
+
+}  // namespace
 
 Batch pack(std::span<const int64_t> clients, const std::vector<std::vector<int64_t>>& rows_by_client,
-           std::span<const int32_t> tokens, std::span<const int64_t> offsets,
-           std::span<const int32_t> labels) {
+           const ExampleColumns& dataset) {
+  const auto& [tokens, offsets, labels, token_types, values, spans, targets] = dataset;
   if (clients.size() != rows_by_client.size())
     throw std::invalid_argument(std::to_string(clients.size()) + " clients with " +
                                 std::to_string(rows_by_client.size()) +
@@ -44,23 +56,23 @@ Batch pack(std::span<const int64_t> clients, const std::vector<std::vector<int64
     const auto own = tokens.subspan(offsets[row], offsets[row + 1] - offsets[row]);
     batch.tokens.insert(batch.tokens.end(), own.begin(), own.end());
     batch.token_offsets.push_back(static_cast<int64_t>(batch.tokens.size()));
-    batch.labels.push_back(labels[row]);
+    append(batch.token_types, token_types, offsets[row], offsets[row + 1] - offsets[row]);
+    append(batch.labels, labels, row, 1);
+    append(batch.values, values, row, 1);
+    append(batch.spans, spans, 2 * row, 2);
+    append(batch.targets, targets, row, 1);
   }
   return batch;
 }
 
 Batch take_examples(const Batch& batch, std::span<const size_t> places) {
-  Batch taken;
-  taken.clients = {0};
-  taken.token_offsets = {0};
-  for (const size_t place : places) {
-    taken.examples.push_back(batch.examples[place]);
-    taken.labels.push_back(batch.labels[place]);
-    taken.tokens.insert(taken.tokens.end(), batch.tokens.begin() + batch.token_offsets[place],
-                        batch.tokens.begin() + batch.token_offsets[place + 1]);
-    taken.token_offsets.push_back(static_cast<int64_t>(taken.tokens.size()));
-  }
-  taken.client_offsets = {0, static_cast<int64_t>(places.size())};
+  std::vector<std::vector<int64_t>> rows(1);
+  for (const size_t place : places) rows[0].push_back(int64_t(place));
+  const std::array<int64_t, 1> client = {0};
+  Batch taken = pack(client, rows,
+                     {batch.tokens, batch.token_offsets, batch.labels, batch.token_types, batch.values,
+                      batch.spans, batch.targets});
+  for (int64_t& example : taken.examples) example = batch.examples[size_t(example)];
   return taken;
 }
 

@@ -10,7 +10,7 @@ namespace pf2lora {
 
 // Indices into the sites of a model, -1 where a linear layer is none.
 struct LayerSites {
-  int query = -1, key = -1, value = -1, attention_output = -1, intermediate = -1, output = -1;
+  int query = -1, key = -1, value = -1, attention_output = -1, gate = -1, intermediate = -1, output = -1;
 };
 
 // One for each of `layers` layers.
@@ -23,6 +23,7 @@ inline std::vector<LayerSites> sites_by_layer(const std::vector<Site>& sites, in
      : target == "key"              ? layer.key
      : target == "value"            ? layer.value
      : target == "attention-output" ? layer.attention_output
+     : target == "gate"             ? layer.gate
      : target == "intermediate"     ? layer.intermediate
                                     : layer.output) = int(i);
   }

@@ -97,7 +97,7 @@ MatrixModel::Fit MatrixModel::fit(const Batch& batch, const Tensor& product) con
 
 Losses MatrixModel::loss(const Batch& batch, const AdapterSet& adapters) const {
   const Tensor targets = of_batch(batch, targets_);
-  return {0.5 * (product(pass_at(adapters), targets) - targets).square().sum({1, 2}), {}};
+  return {0.5 * (product(pass_at(adapters), targets) - targets).square().sum({1, 2})};
 }
 
 Gradient MatrixModel::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
@@ -124,7 +124,7 @@ AdapterSet MatrixModel::tangent(GradientPass& pass, const AdapterSet& direction)
 
 Output MatrixModel::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
   const MatrixPass pass = pass_at(adapters);
-  return {product(pass, of_batch(batch, targets_)).flatten(1), keep == Keep::pass ? kept(pass) : nullptr};
+  return {product(pass, of_batch(batch, targets_)).flatten(1), {}, keep == Keep::pass ? kept(pass) : nullptr};
 }
 
 OutputLoss MatrixModel::output_loss(const Batch& batch, const Tensor& output) const {

@@ -24,6 +24,7 @@ class MatrixModel final : public Model {
 
   const std::vector<Site>& sites() const override { return sites_; }
   std::optional<HeadShape> head() const override { return std::nullopt; }
+  std::optional<int64_t> feature_width() const override { return std::nullopt; }
   torch::TensorOptions options() const override { return targets_.options(); }
   std::optional<PromptRoom> prompt_room() const override { return std::nullopt; }
   int64_t frozen_parameters() const override { return 0; }

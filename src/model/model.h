@@ -23,13 +23,16 @@ class GradientPass {
   virtual ~GradientPass() = default;
 };
 
+// Of N examples (matrix problem: of G clients, and nothing but the loss).
 struct Losses {
-  torch::Tensor loss;       // [N] of each example, nats (matrix problem: [G] of each client)
-  torch::Tensor predicted;  // [N] class, int64; undefined where the problem has none
+  torch::Tensor loss;       // [N] nats, summed over an example's units; squared error of a regression
+  torch::Tensor predicted;  // [N] class or number, or [N, 2] span; undefined where tokens are generated
+  torch::Tensor correct;    // [N] units predicted rightly; undefined where that is no question
+  torch::Tensor units;      // [N] tokens to be generated; undefined: 1
 };
 
 struct Gradient {
-  torch::Tensor loss;                  // [G] mean over a client's examples, before any step
+  torch::Tensor loss;                  // [G] mean over a client's units, before any step
   AdapterSet rows;                     // d loss[g] / d adapters[g]
   std::unique_ptr<GradientPass> pass;  // null unless kept
 };
@@ -41,16 +44,18 @@ class OutputPass {
 };
 
 struct Output {
-  torch::Tensor values;              // [N, classes] scores before the softmax (matrix problem: the matrix
-                                     // of each client, [G, rows * columns])
+  torch::Tensor values;              // [S, classes] scores before the softmax, a row each example, token or
+                                     // token to be generated (matrix problem: the matrix of each client, [G,
+                                     // rows * columns])
+  torch::Tensor example;             // [S] int64, whose each row is; undefined in the matrix problem
   std::unique_ptr<OutputPass> pass;  // null unless kept
 };
 
 // What outputs are worth.
 struct OutputLoss {
   Losses examples;
-  torch::Tensor loss;       // [G] mean over a client's examples
-  torch::Tensor cotangent;  // of the outputs' shape: d loss[g] / d output of each example of client g
+  torch::Tensor loss;       // [G] mean over a client's units
+  torch::Tensor cotangent;  // of the outputs' shape: d loss[g] / d output of client g's rows
 };
 
 enum class Keep { nothing, pass };
@@ -59,7 +64,9 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual const std::vector<Site>& sites() const = 0;  // adapted sites, in the order of AdapterSet::pairs
-  virtual std::optional<HeadShape> head() const = 0;   // nullopt where the problem has no head
+  virtual std::optional<HeadShape> head() const = 0;   // nullopt where adapters carry none
+  // Of features(); nullopt where the problem has no examples.
+  virtual std::optional<int64_t> feature_width() const = 0;
   virtual torch::TensorOptions options() const = 0;    // type and device of rows and adapters
   // Where prompts may stand; nullopt where the problem has no tokens.
   virtual std::optional<PromptRoom> prompt_room() const = 0;
@@ -87,8 +94,9 @@ class Model {
   // d <output, cotangent> / d adapters: the rows of client g from the outputs of its examples.
   virtual AdapterSet pullback(OutputPass& pass, const torch::Tensor& cotangent) const = 0;
 
-  // What the head would read of the frozen model without any adapter: [N, width], the same bits in whatever
-  // batch an example stands. Throws OptionError where the problem has no examples.
+  // What the head would read of an example in the frozen model without any adapter, or, where it reads many
+  // rows, the state of the first one scored: [N, width], the same bits in whatever batch an example stands.
+  // Throws OptionError where the problem has no examples.
   virtual torch::Tensor features(const Batch& batch) const = 0;
 };
 

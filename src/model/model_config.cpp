@@ -6,21 +6,61 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "model/family.h"
 
 namespace pf2lora {
 namespace {
 
-constexpr std::array kArchitectures = {"bert"};
-constexpr std::array kActivations = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu"};
+constexpr std::array kActivations = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"};
 
-template <size_t N>
-void require_one_of(const std::array<const char*, N>& names, const std::string& value,
-                    const std::string& what, const std::string& file) {
-  if (std::find(names.begin(), names.end(), value) != names.end()) return;
+// Throws InputError where `value` is none of the names.
+template <class Names>
+void require_one_of(const Names& names, const std::string& value, const std::string& what) {
   std::string list;
-  for (const char* name : names) list += (list.empty() ? "" : ", ") + std::string(name);
-  throw InputError(file + " names the " + what + " '" + value +
-                   "', which is not supported; supported: " + list);
+  for (const auto& name : names) {
+    if (name == value) return;
+    list += (list.empty() ? "" : ", ") + std::string(name);
+  }
+  throw InputError("names the " + what + " '" + value + "', which is not supported; supported: " + list);
+}
+
+const Family& family_of(const std::string& architecture) {
+  std::vector<std::string> names;
+  for (const Family& family : families()) {
+    if (family.architecture == architecture) return family;
+    names.push_back(family.architecture);
+  }
+  require_one_of(names, architecture, "architecture");
+  throw InputError("names no architecture");
+}
+
+void check_sizes(const ModelConfig& config) {
+  for (const auto& [value, name] : {std::pair{config.layers, "the number of layers"},
+                                    {config.hidden, "the hidden size"},
+                                    {config.heads, "the number of attention heads"},
+                                    {config.intermediate, "the intermediate size"},
+                                    {config.vocabulary, "the vocabulary's size"},
+                                    {config.positions, "the number of positions"}})
+    if (value < 1)
+      throw InputError("gives " + std::string(name) + " as " + std::to_string(value) +
+                       "; it must be positive");
+  if (config.head_width == 0 && config.hidden % config.heads != 0)
+    throw InputError("gives a hidden size of " + std::to_string(config.hidden) + " that " +
+                     std::to_string(config.heads) + " attention heads do not divide");
+  if (config.key_heads < 0 || (config.key_heads > 0 && config.heads % config.key_heads != 0))
+    throw InputError("gives " + std::to_string(config.heads) + " attention heads that cannot share " +
+                     std::to_string(config.key_heads) + " heads of keys and values");
+}
+
+ModelConfig read(const nlohmann::json& json) {
+  ModelConfig config;
+  config.family = &family_of(json.value("model_type", ""));
+  config.family->configure(json, config);
+  require_one_of(kActivations, config.activation, "activation");
+  check_sizes(config);
+  if (config.head_width == 0) config.head_width = config.hidden / config.heads;
+  if (config.key_heads == 0) config.key_heads = config.heads;
+  return config;
 }
 
 }  // namespace
@@ -31,39 +71,13 @@ ModelConfig read_model_config(const std::string& directory) {
   if (!stream)
     throw InputError("cannot read " + file +
                      "; --model takes a directory with config.json and model.safetensors");
-  ModelConfig config;
   try {
-    const auto json = nlohmann::json::parse(stream);
-    config.architecture = json.value("model_type", "");
-    require_one_of(kArchitectures, config.architecture, "architecture", file);
-    config.activation = json.value("hidden_act", "gelu");
-    require_one_of(kActivations, config.activation, "activation", file);
-    if (json.value("position_embedding_type", "absolute") != "absolute")
-      throw InputError(file + " asks for position embeddings of type '" +
-                       json.value("position_embedding_type", "") + "'; only 'absolute' is supported");
-    config.layers = json.at("num_hidden_layers");
-    config.hidden = json.at("hidden_size");
-    config.heads = json.at("num_attention_heads");
-    config.intermediate = json.at("intermediate_size");
-    config.vocabulary = json.at("vocab_size");
-    config.positions = json.at("max_position_embeddings");
-    config.token_types = json.value("type_vocab_size", int64_t{2});
-    config.norm_epsilon = json.value("layer_norm_eps", 1e-12);
+    return read(nlohmann::json::parse(stream));
   } catch (const nlohmann::json::exception& error) {
     throw InputError(file + " is damaged or incomplete: " + error.what());
+  } catch (const InputError& error) {
+    throw InputError(file + " " + error.what());
   }
-  for (const auto& [value, name] : {std::pair{config.layers, "num_hidden_layers"},
-                                    {config.hidden, "hidden_size"},
-                                    {config.heads, "num_attention_heads"},
-                                    {config.intermediate, "intermediate_size"},
-                                    {config.vocabulary, "vocab_size"},
-                                    {config.positions, "max_position_embeddings"}})
-    if (value < 1)
-      throw InputError(file + " gives " + name + " as " + std::to_string(value) + "; it must be positive");
-  if (config.hidden % config.heads != 0)
-    throw InputError(file + " gives a hidden_size of " + std::to_string(config.hidden) + " that " +
-                     std::to_string(config.heads) + " attention heads do not divide");
-  return config;
 }
 
 }  // namespace pf2lora

@@ -24,7 +24,8 @@ AdapterSet move(const AdapterSet& adapters, torch::Device to) {
 }
 
 Losses to_memory(const Losses& losses) {
-  return {move(losses.loss, torch::kCPU), move(losses.predicted, torch::kCPU)};
+  return {move(losses.loss, torch::kCPU), move(losses.predicted, torch::kCPU),
+          move(losses.correct, torch::kCPU), move(losses.units, torch::kCPU)};
 }
 
 }  // namespace
@@ -54,7 +55,7 @@ AdapterSet OnDevice::tangent(GradientPass& pass, const AdapterSet& direction) co
 
 Output OnDevice::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
   Output there = model_->output(batch, move(adapters, device()), keep);
-  return {move(there.values, torch::kCPU), std::move(there.pass)};
+  return {move(there.values, torch::kCPU), move(there.example, torch::kCPU), std::move(there.pass)};
 }
 
 OutputLoss OnDevice::output_loss(const Batch& batch, const Tensor& output) const {

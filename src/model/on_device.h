@@ -17,6 +17,7 @@ class OnDevice final : public Model {
 
   const std::vector<Site>& sites() const override { return model_->sites(); }
   std::optional<HeadShape> head() const override { return model_->head(); }
+  std::optional<int64_t> feature_width() const override { return model_->feature_width(); }
   torch::TensorOptions options() const override { return model_->options().device(torch::kCPU); }
   std::optional<PromptRoom> prompt_room() const override { return model_->prompt_room(); }
   int64_t frozen_parameters() const override { return model_->frozen_parameters(); }

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "model/model_config.h"
+
 namespace pf2lora {
 
 struct AttentionBucket {
@@ -21,17 +23,37 @@ struct AttentionIndex {
   torch::Tensor tokens;  // [T * heads] int64, the padded row of each head of each token
   torch::Tensor firsts;  // [N * heads], the same where the first token of each example stands alone
   torch::Tensor order;   // [N] int64, the examples as they stand in the buckets
+  bool causal = false;   // a token attends to itself and those before it
 };
 
 // `token_offsets` [N + 1] into the packed tokens.
 AttentionIndex index_attention(std::span<const int64_t> token_offsets, int64_t heads,
-                               const torch::TensorOptions& options);
+                               const torch::TensorOptions& options, bool causal = false);
 
-// softmax(query key^T / sqrt(hidden / heads)) value by head. key and value are [T, hidden]; query is too, or
-// [N, hidden] where only the first token of each example asks. The result is of query's shape. A prefix
-// [N, p, hidden] of each example stands before its keys and values.
+// Which token of each example asks: every one, or only one of them.
+enum class Asking { all, first, last };
+
+// Keys and queries of relative positions, by `owner` [N] int64 of each example; undefined where they add
+// nothing to the scores (DeBERTa, arXiv 2006.03654, equation 4).
+struct RelativeScores {
+  torch::Tensor key, query;  // [owners, 2 span, hidden]
+  torch::Tensor owner;
+  const RelativePositions* positions = nullptr;
+};
+
+// What stands before each example's keys and values; undefined: nothing.
+struct AttentionPrefix {
+  torch::Tensor key, value;  // [N, p, hidden]
+};
+
+// softmax(query key^T scale + ...) value by head. key and value are [T, hidden]; query is too, or [N, hidden]
+// where one token of each example asks. The result is of query's shape.
 torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key,
-                               const torch::Tensor& value, const AttentionIndex& index, bool first_only,
-                               const torch::Tensor& prefix_key = {}, const torch::Tensor& prefix_value = {});
+                               const torch::Tensor& value, const AttentionIndex& index, Asking asking,
+                               const AttentionPrefix& prefix = {}, const RelativeScores& relative = {});
+
+// The row of RelativePositions' embeddings for query i and key j of an example, [queries, keys] int64, as
+// transformers computes it.
+torch::Tensor relative_rows(const RelativePositions& positions, int64_t queries, int64_t keys);
 
 }  // namespace pf2lora

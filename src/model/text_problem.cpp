@@ -6,7 +6,8 @@
 #include "core/sha256.h"
 #include "data/sampler.h"
 #include "io/dataset_file.h"
-#include "model/encoder.h"
+#include "model/transformer.h"
+#include "model/weight_files.h"
 
 namespace pf2lora {
 namespace {
@@ -43,11 +44,17 @@ TextProblem::TextProblem(const Options& options, const Demands& demands, int64_t
     }
     std::sort(pooled_rows_.begin(), pooled_rows_.end());
   }
-  model_ = make_encoder(options, config, int64_t(dataset_.class_names.size()), demands, local_rank);
+  model_ = make_transformer(options, config, dataset_.task, int64_t(dataset_.class_names.size()), demands,
+                            local_rank);
 }
 
 const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
   return pooled_rows_.empty() ? partition_.clients[size_t(client)].train : pooled_rows_;
+}
+
+ExampleColumns TextProblem::columns() const {
+  return {dataset_.tokens, dataset_.offsets, partition_.labels,  dataset_.token_types,
+          dataset_.values, dataset_.spans,   dataset_.targets};
 }
 
 Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round,
@@ -56,7 +63,7 @@ Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose p
   for (int64_t client : clients)
     rows.push_back(draw_batch(uint64_t(options_.seed), purpose, client, round, step, slot,
                               training_rows(client), options_.batch_size));
-  return pack(clients, rows, dataset_.tokens, dataset_.offsets, partition_.labels);
+  return pack(clients, rows, columns());
 }
 
 std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& clients, Split split) const {
@@ -79,7 +86,7 @@ std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& c
         taken[g].push_back(left[g].back());
         tokens += length(left[g].back());
       }
-    batches.push_back(pack(clients, taken, dataset_.tokens, dataset_.offsets, partition_.labels));
+    batches.push_back(pack(clients, taken, columns()));
   }
   return batches;
 }
@@ -107,8 +114,8 @@ std::vector<std::pair<std::string, std::string>> TextProblem::provenance() const
           {"data_licence", dataset_.licence},
           {"data_input_sha256", dataset_.sha256},
           {"data_tokenizer", dataset_.tokenizer},
-          {"data_sha256", sha256_of_file(options_.data)},
-          {"model_sha256", sha256_of_file(options_.model + "/model.safetensors")}};
+          {"data_sha256", sha256_of_files({options_.data})},
+          {"model_sha256", sha256_of_files(weight_file_paths(options_.model))}};
 }
 
 }  // namespace pf2lora

@@ -28,6 +28,7 @@ class TextProblem final : public Problem {
 
  private:
   const std::vector<int64_t>& training_rows(int64_t client) const;
+  ExampleColumns columns() const;
 
   Options options_;
   TokenDataset dataset_;

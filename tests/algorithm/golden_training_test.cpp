@@ -6,7 +6,7 @@
 
 #include "algorithm/row_optimizer.h"
 #include "model/golden.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
@@ -18,9 +18,9 @@ TEST_P(TrainingOfMiniLm, FollowsTheLossesOfPyTorchAndPeft) {
   const std::string directory = golden.file().attribute<std::string>("/", "model");
   const ModelConfig config = read_model_config(directory);
   const auto made =
-      any_encoder(GetParam() == "native", read_encoder_weights(directory, config, false, torch::kFloat32),
-                  encoder_sites(config, {"query", "value"}, {0, 1, 2, 3, 4, 5}), Pooling::cls,
-                  golden.file().shape("head/weight")[0]);
+      any_transformer(GetParam() == "native", read_transformer_weights(directory, config, {}, torch::kFloat32),
+                  transformer_sites(config, {"query", "value"}, {0, 1, 2, 3, 4, 5}),
+                      {.classes = int64_t(golden.file().shape("head/weight")[0])});
   const Model& model = *made;
   const Level level = golden.level(model.sites());
   const RowOptimizer optimizer(Rule::adamw, level.size(), 0);

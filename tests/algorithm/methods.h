@@ -154,7 +154,7 @@ class TorchAdamW {
 };
 
 // Sites of two shapes in the upper of two layers: value [12, 12] and intermediate [20, 12].
-inline SmallEncoder two_sites() {
+inline SmallTransformer two_sites() {
   return {.targets = {"value", "intermediate"}, .layers = {1}};
 }
 

@@ -34,7 +34,7 @@ struct Point {
   Tensor x, y;
   Batch lower, upper;
 
-  explicit Point(const SmallEncoder& small = {}, const std::string& head = "common",
+  explicit Point(const SmallTransformer& small = {}, const std::string& head = "common",
                  torch::ScalarType type = torch::kFloat64)
       : problem(small, type), options(small_options()) {
     options.head = head;
@@ -109,8 +109,8 @@ Tensor difference_gradient(const Objective& objective, const Tensor& x) {
 
 // The whole hypergradient, of both clients at once, against differences of the bilevel objective.
 TEST(Hypergradient, AgreesWithDifferencesOfTheBilevelObjective) {
-  const SmallEncoder cls{.targets = {"query", "value"}};
-  SmallEncoder mean = cls, top = cls;
+  const SmallTransformer cls{.targets = {"query", "value"}};
+  SmallTransformer mean = cls, top = cls;
   mean.pooling = Pooling::mean;
   mean.targets = {"value", "output"};
   top.layers = {1};

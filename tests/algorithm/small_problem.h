@@ -9,17 +9,17 @@
 
 #include "algorithm/algorithm.h"
 #include "data/sampler.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 
 class SmallProblem final : public Problem {
  public:
   // Client k holds k + 3 examples, and draws batches of `batch_size` from them.
-  explicit SmallProblem(SmallEncoder small = {}, torch::ScalarType type = torch::kFloat64,
+  explicit SmallProblem(SmallTransformer small = {}, torch::ScalarType type = torch::kFloat64,
                         int64_t clients = 5, int64_t batch_size = 4)
-      : model_(convert(random_encoder_weights(small.config, small.seed), type),
-               encoder_sites(small.config, small.targets, small.layers), small.pooling, small.classes,
+      : model_(convert(random_weights(small.config, small.seed), type),
+               transformer_sites(small.config, small.targets, small.layers), small.readout(),
                small.prefix_cache_bytes),
         batch_size_(batch_size) {
     for (int64_t c = 0; c < small.classes; ++c) class_names_.push_back(std::to_string(c));
@@ -45,7 +45,7 @@ class SmallProblem final : public Problem {
     for (int64_t client : clients)
       rows.push_back(draw_batch(1, purpose, client, round, step, slot,
                                 partition_.clients[size_t(client)].train, batch_size_));
-    return pack(clients, rows, tokens_, offsets_, labels_);
+    return pack(clients, rows, {tokens_, offsets_, labels_});
   }
   std::vector<Batch> evaluation_batches(const std::vector<int64_t>&, Split) const override { return {}; }
   int64_t train_examples(int64_t client) const override {
@@ -61,7 +61,7 @@ class SmallProblem final : public Problem {
   std::vector<std::pair<std::string, std::string>> provenance() const override { return {}; }
 
  private:
-  static EncoderWeights convert(EncoderWeights weights, torch::ScalarType type) {
+  static TransformerWeights convert(TransformerWeights weights, torch::ScalarType type) {
     const auto change = [&](auto& part) {
       part.weight = part.weight.to(type);
       part.bias = part.bias.to(type);
@@ -70,7 +70,7 @@ class SmallProblem final : public Problem {
     weights.positions = weights.positions.to(type);
     change(weights.embedding_norm);
     change(weights.pooler);
-    for (EncoderLayer& layer : weights.layers) {
+    for (TransformerLayer& layer : weights.layers) {
       for (auto* linear : {&layer.query, &layer.key, &layer.value, &layer.attention_output,
                            &layer.intermediate, &layer.output})
         change(*linear);
@@ -80,7 +80,7 @@ class SmallProblem final : public Problem {
     return weights;
   }
 
-  ReferenceEncoder model_;
+  ReferenceTransformer model_;
   int64_t batch_size_;
   std::vector<int32_t> tokens_, labels_;
   std::vector<int64_t> offsets_ = {0};

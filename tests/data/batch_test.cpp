@@ -16,7 +16,7 @@ const std::vector<int32_t> kLabels = {7, 6, 5, 4};
 
 TEST(Pack, LaysTokensEndToEndClientAfterClient) {
   const std::vector<int64_t> clients = {4, 2, 9};
-  const Batch batch = pack(clients, Rows{{3, 2}, {}, {0, 1, 3}}, kTokens, kOffsets, kLabels);
+  const Batch batch = pack(clients, Rows{{3, 2}, {}, {0, 1, 3}}, {kTokens, kOffsets, kLabels});
   EXPECT_EQ(batch.clients, clients);
   EXPECT_EQ(batch.examples, (std::vector<int64_t>{3, 2, 0, 1, 3}));
   EXPECT_EQ(batch.client_offsets, (std::vector<int64_t>{0, 2, 2, 5}));
@@ -25,8 +25,27 @@ TEST(Pack, LaysTokensEndToEndClientAfterClient) {
   EXPECT_EQ(batch.labels, (std::vector<int32_t>{4, 5, 7, 6, 4}));
 }
 
+TEST(Pack, CutsTheColumnsOfATaskAsItCutsTokens) {
+  const std::vector<int8_t> types = {0, 1, 0, 0, 1, 1};
+  const std::vector<float> values = {0.5F, 1, -2, 3};
+  const std::vector<int32_t> spans = {0, 1, 0, 0, 1, 2, 0, 0}, targets = {1, 1, 2, 1};
+  const std::vector<int64_t> client = {0};
+  const Batch batch =
+      pack(client, Rows{{2, 0}}, {kTokens, kOffsets, kLabels, types, values, spans, targets});
+  EXPECT_EQ(batch.token_types, (std::vector<int8_t>{0, 0, 1, 0, 1}));
+  EXPECT_EQ(batch.values, (std::vector<float>{-2, 0.5F}));
+  EXPECT_EQ(batch.spans, (std::vector<int32_t>{1, 2, 0, 1}));
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{2, 1}));
+  const std::vector<size_t> second = {1};
+  const Batch taken = take_examples(batch, second);
+  EXPECT_EQ(taken.examples, (std::vector<int64_t>{0}));
+  EXPECT_EQ(taken.tokens, (std::vector<int32_t>{0, 10}));
+  EXPECT_EQ(taken.token_types, (std::vector<int8_t>{0, 1}));
+  EXPECT_EQ(taken.spans, (std::vector<int32_t>{0, 1}));
+}
+
 TEST(Pack, OfNothingIsEmptyWithClosedOffsets) {
-  const Batch batch = pack({}, {}, kTokens, kOffsets, kLabels);
+  const Batch batch = pack({}, {}, {kTokens, kOffsets, kLabels});
   EXPECT_TRUE(batch.examples.empty());
   EXPECT_EQ(batch.client_offsets, (std::vector<int64_t>{0}));
   EXPECT_EQ(batch.token_offsets, (std::vector<int64_t>{0}));
@@ -34,11 +53,18 @@ TEST(Pack, OfNothingIsEmptyWithClosedOffsets) {
 
 TEST(Pack, RefusesRowsAndListsThatDoNotFit) {
   const std::vector<int64_t> one = {0};
-  EXPECT_THROW(pack(one, Rows{{4}}, kTokens, kOffsets, kLabels), std::invalid_argument);
-  EXPECT_THROW(pack(one, Rows{{-1}}, kTokens, kOffsets, kLabels), std::invalid_argument);
-  EXPECT_THROW(pack(one, Rows{{0}, {1}}, kTokens, kOffsets, kLabels), std::invalid_argument);
-  EXPECT_THROW(pack(one, Rows{{0}}, kTokens, std::vector<int64_t>{0, 2}, kLabels), std::invalid_argument);
-  EXPECT_THROW(pack(one, Rows{{3}}, std::vector<int32_t>{1, 2}, kOffsets, kLabels), std::invalid_argument);
+  const ExampleColumns dataset{kTokens, kOffsets, kLabels};
+  EXPECT_THROW(pack(one, Rows{{4}}, dataset), std::invalid_argument);
+  EXPECT_THROW(pack(one, Rows{{-1}}, dataset), std::invalid_argument);
+  EXPECT_THROW(pack(one, Rows{{0}, {1}}, dataset), std::invalid_argument);
+  const std::vector<int64_t> two = {0, 2};
+  ExampleColumns wrong = dataset;
+  wrong.offsets = two;
+  EXPECT_THROW(pack(one, Rows{{0}}, wrong), std::invalid_argument);
+  const std::vector<int32_t> few = {1, 2};
+  wrong = dataset;
+  wrong.tokens = few;
+  EXPECT_THROW(pack(one, Rows{{3}}, wrong), std::invalid_argument);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 #include "adapters/level.h"
 #include "data/batch.h"
 #include "io/hdf5_file.h"
-#include "model/encoder_weights.h"
+#include "model/transformer_weights.h"
 #include "model/model_config.h"
 
 namespace pf2lora {
@@ -38,7 +38,7 @@ class Golden {
     return file_.holds<float>(name) ? tensor_of<float>(name) : tensor_of<double>(name);
   }
   Batch batch(const std::vector<int64_t>& clients, const std::vector<std::vector<int64_t>>& rows) const {
-    return pack(clients, rows, tokens_, offsets_, labels_);
+    return pack(clients, rows, {tokens_, offsets_, labels_});
   }
   // The level of the adapters at those sites, with the head.
   Level level(const std::vector<Site>& sites) const {

@@ -8,7 +8,7 @@
 
 #include "adapters/random_tensors.h"
 #include "model/golden.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
@@ -25,10 +25,12 @@ class Comparison {
       : golden_(golden),
         pooling_(pooling),
         config_(read_model_config(directory)),
-        owned_(any_encoder(native,
-                           read_encoder_weights(directory, config_, pooling == "pooler", torch::dtype(type)),
-                           encoder_sites(config_, targets, all_layers()), kPoolings.at(pooling),
-                           golden.file().shape("head/weight")[0])),
+        owned_(any_transformer(native,
+                           read_transformer_weights(directory, config_, {.pooler = pooling == "pooler"},
+                                                    torch::dtype(type)),
+                           transformer_sites(config_, targets, all_layers()),
+                               {.pooling = kPoolings.at(pooling),
+                                .classes = int64_t(golden.file().shape("head/weight")[0])})),
         model_(*owned_),
         level_(golden.level(model_.sites())),
         prompt_({}, 0, 1, {"", ""}, std::nullopt, prompts_of(golden, "prompt", 0)),

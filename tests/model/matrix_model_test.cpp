@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "model/matrix_problem.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {

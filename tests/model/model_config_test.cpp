@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "io/temporary_directory.h"
+#include "model/family.h"
 
 namespace pf2lora {
 namespace {
@@ -42,7 +43,7 @@ TEST_F(ModelConfigTest, ReadsWhatTransformersWrites) {
   const ModelConfig config = read(R"({"model_type": "bert", "hidden_act": "gelu_new", "layer_norm_eps": 1e-5,
     "type_vocab_size": 1, "position_embedding_type": "absolute", "unknown": [], )" +
                                   kSizes + "}");
-  EXPECT_EQ(config.architecture, "bert");
+  EXPECT_EQ(config.family->architecture, "bert");
   EXPECT_EQ(config.activation, "gelu_new");
   EXPECT_EQ(config.layers, 3);
   EXPECT_EQ(config.hidden, 12);
@@ -82,20 +83,20 @@ TEST_F(ModelConfigTest, RefusesAnUnsupportedArchitectureWithTheListOfThoseThatAr
 
 TEST_F(ModelConfigTest, RefusesAnUnknownActivationWithTheListOfThoseThatAre) {
   EXPECT_THAT(refusal_of_change(R"("bert")", R"("bert", "hidden_act": "swish")"),
-              AllOf(HasSubstr("'swish'"), HasSubstr("gelu, gelu_new, gelu_pytorch_tanh, relu")));
+              AllOf(HasSubstr("'swish'"), HasSubstr("gelu, gelu_new, gelu_pytorch_tanh, relu, silu")));
 }
 
 TEST_F(ModelConfigTest, RefusesRelativePositions) {
   EXPECT_THAT(refusal_of_change(R"("bert")", R"("bert", "position_embedding_type": "relative_key")"),
-              HasSubstr("'relative_key'"));
+              HasSubstr("position_embedding_type \"relative_key\""));
 }
 
 TEST_F(ModelConfigTest, RefusesSizesThatCannotBe) {
   EXPECT_THAT(refusal_of_change(R"("num_attention_heads": 4)", R"("num_attention_heads": 5)"),
-              AllOf(HasSubstr("hidden_size of 12"), HasSubstr("5 attention heads do not divide")));
+              AllOf(HasSubstr("hidden size of 12"), HasSubstr("5 attention heads do not divide")));
   EXPECT_THAT(refusal_of_change(R"("num_attention_heads": 4)", R"("num_attention_heads": 0)"),
-              HasSubstr("num_attention_heads as 0; it must be positive"));
-  EXPECT_THAT(refusal_of_change(R"("vocab_size": 99)", R"("vocab_size": -1)"), HasSubstr("vocab_size as -1"));
+              HasSubstr("the number of attention heads as 0; it must be positive"));
+  EXPECT_THAT(refusal_of_change(R"("vocab_size": 99)", R"("vocab_size": -1)"), HasSubstr("the vocabulary's size as -1"));
 }
 
 }  // namespace

@@ -6,22 +6,22 @@
 #include <torch/cuda.h>
 
 #include "core/error.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
 
 using torch::Tensor;
 
-EncoderWeights on(torch::Device device, EncoderWeights weights) {
+TransformerWeights on(torch::Device device, TransformerWeights weights) {
   for (Tensor* tensor : tensors_of(weights)) *tensor = tensor->to(device);
   return weights;
 }
 
 // Every question to both, at the prompts and adapters of `small`; its answers come back in main memory.
-void compare(const SmallEncoder& small, torch::Device device, double bound) {
+void compare(const SmallTransformer& small, torch::Device device, double bound) {
   const auto here = small.make();
-  const OnDevice there(small.make_with(on(device, random_encoder_weights(small.config, small.seed))));
+  const OnDevice there(small.make_with(on(device, random_weights(small.config, small.seed))));
   ASSERT_TRUE(there.options().device().is_cpu());
   const Batch batch = random_batch({{3, 5}, {4}}, small.config, small.classes, 31);
   const AdapterSet at = random_adapters(*here, 2, 2, 32, 0.3, small.prompts),
@@ -44,17 +44,17 @@ void compare(const SmallEncoder& small, torch::Device device, double bound) {
   same(there.features(batch), here->features(batch));
 }
 
-std::vector<SmallEncoder> variants() {
+std::vector<SmallTransformer> variants() {
   return {{}, {.layers = {1}, .pooling = Pooling::mean}, {.prompts = {.prompt = 2, .prefix = 1}}};
 }
 
 TEST(OnDevice, PassesEveryQuestionOn) {
-  for (const SmallEncoder& small : variants()) compare(small, torch::kCPU, 1e-15);
+  for (const SmallTransformer& small : variants()) compare(small, torch::kCPU, 1e-15);
 }
 
 TEST(OnDevice, AnswersOnAGpuAsOnTheProcessor) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU, or LibTorch has no CUDA";
-  for (const SmallEncoder& small : variants()) compare(small, find_device("cuda", 0), 1e-12);
+  for (const SmallTransformer& small : variants()) compare(small, find_device("cuda", 0), 1e-12);
 }
 
 TEST(FindDevice, TakesTheGpusOfAMachineInTurn) {

@@ -52,9 +52,9 @@ struct Case {
     const AttentionIndex index = index_attention(offsets, heads, torch::kFloat64);
     const Tensor firsts = integers({offsets.begin(), offsets.end() - 1});
     const Tensor query = first_only ? inputs[0].index_select(0, firsts) : inputs[0];
-    return inputs.size() == 3
-               ? packed_attention(query, inputs[1], inputs[2], index, first_only)
-               : packed_attention(query, inputs[1], inputs[2], index, first_only, inputs[3], inputs[4]);
+    const Asking asking = first_only ? Asking::first : Asking::all;
+    const AttentionPrefix prefix = inputs.size() == 3 ? AttentionPrefix{} : AttentionPrefix{inputs[3], inputs[4]};
+    return packed_attention(query, inputs[1], inputs[2], index, asking, prefix);
   }
   // Example by example, from the definition.
   Tensor by_definition(bool first_only) const {

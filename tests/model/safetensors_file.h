@@ -8,7 +8,7 @@
 #include <string>
 
 #include "io/temporary_directory.h"
-#include "model/encoder_weights.h"
+#include "model/transformer_weights.h"
 
 namespace pf2lora {
 
@@ -42,9 +42,9 @@ inline std::string safetensors_bytes(const NamedTensors& tensors) {
   return safetensors_header(header.size(), header) + data;
 }
 
-// The tensors of a BERT encoder under the names that transformers gives them, token types apart from the
-// positions, which hold them in EncoderWeights.
-inline NamedTensors named_tensors(const EncoderWeights& weights, const torch::Tensor& token_types,
+// The tensors of a BERT encoder under the names that transformers gives them; weights.positions[0] without
+// the token types.
+inline NamedTensors named_tensors(const TransformerWeights& weights, const torch::Tensor& token_types,
                                   const std::string& prefix = "") {
   NamedTensors all;
   const auto put = [&](const std::string& name, const auto& part) {
@@ -52,11 +52,11 @@ inline NamedTensors named_tensors(const EncoderWeights& weights, const torch::Te
     all[prefix + name + ".bias"] = part.bias;
   };
   all[prefix + "embeddings.word_embeddings.weight"] = weights.words;
-  all[prefix + "embeddings.position_embeddings.weight"] = weights.positions;
+  all[prefix + "embeddings.position_embeddings.weight"] = weights.positions[0];
   all[prefix + "embeddings.token_type_embeddings.weight"] = token_types;
   put("embeddings.LayerNorm", weights.embedding_norm);
   for (size_t i = 0; i < weights.layers.size(); ++i) {
-    const EncoderLayer& layer = weights.layers[i];
+    const TransformerLayer& layer = weights.layers[i];
     const std::string name = "encoder.layer." + std::to_string(i) + ".";
     put(name + "attention.self.query", layer.query);
     put(name + "attention.self.key", layer.key);

@@ -9,27 +9,35 @@
 #include <vector>
 
 #include "adapters/random_tensors.h"
-#include "model/native_encoder.h"
-#include "model/reference_encoder.h"
+#include "model/family.h"
+#include "model/native_transformer.h"
+#include "model/reference_transformer.h"
 
 namespace pf2lora {
 
 inline const std::vector<std::string> kAllTargets = {"query",        "key",   "value", "attention-output",
                                                      "intermediate", "output"};
 
+inline const Family& family_named(const std::string& architecture) {
+  return *std::find_if(families().begin(), families().end(),
+                       [&](const Family& family) { return family.architecture == architecture; });
+}
+
 inline ModelConfig small_config(int64_t layers = 2, const std::string& activation = "gelu") {
-  return {.architecture = "bert",
+  return {.family = &family_named("bert"),
           .activation = activation,
           .layers = layers,
           .hidden = 12,
           .heads = 3,
+          .key_heads = 3,
+          .head_width = 4,
           .intermediate = 20,
           .vocabulary = 50,
           .positions = 16,
           .token_types = 2};
 }
 
-inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t seed) {
+inline TransformerWeights random_weights(const ModelConfig& config, uint64_t seed) {
   RandomTensors random(seed);
   const int64_t hidden = config.hidden, wide = config.intermediate;
   const auto linear = [&](int64_t out, int64_t in) {
@@ -38,27 +46,32 @@ inline EncoderWeights random_encoder_weights(const ModelConfig& config, uint64_t
   const auto norm = [&] {
     return FrozenNorm{1 + random.normal({hidden}, 0.2), random.normal({hidden}, 0.2)};
   };
-  EncoderWeights weights;
+  TransformerWeights weights;
   weights.config = config;
   weights.words = random.normal({config.vocabulary, hidden});
-  weights.positions = random.normal({config.positions, hidden});
+  weights.positions = random.normal({config.token_types, config.positions, hidden});
   weights.embedding_norm = norm();
   for (int64_t i = 0; i < config.layers; ++i)
-    weights.layers.push_back({linear(hidden, hidden), linear(hidden, hidden), linear(hidden, hidden),
-                              linear(hidden, hidden), linear(wide, hidden), linear(hidden, wide), norm(),
-                              norm()});
+    weights.layers.push_back({.query = linear(hidden, hidden),
+                              .key = linear(hidden, hidden),
+                              .value = linear(hidden, hidden),
+                              .attention_output = linear(hidden, hidden),
+                              .intermediate = linear(wide, hidden),
+                              .output = linear(hidden, wide),
+                              .attention_norm = norm(),
+                              .output_norm = norm()});
   weights.pooler = linear(hidden, hidden);
   return weights;
 }
 
-inline std::vector<torch::Tensor*> tensors_of(EncoderWeights& weights) {
+inline std::vector<torch::Tensor*> tensors_of(TransformerWeights& weights) {
   std::vector<torch::Tensor*> all = {&weights.words,
                                      &weights.positions,
                                      &weights.embedding_norm.weight,
                                      &weights.embedding_norm.bias,
                                      &weights.pooler.weight,
                                      &weights.pooler.bias};
-  for (EncoderLayer& layer : weights.layers) {
+  for (TransformerLayer& layer : weights.layers) {
     for (FrozenLinear* linear : {&layer.query, &layer.key, &layer.value, &layer.attention_output,
                                  &layer.intermediate, &layer.output})
       all.insert(all.end(), {&linear->weight, &linear->bias});
@@ -69,18 +82,18 @@ inline std::vector<torch::Tensor*> tensors_of(EncoderWeights& weights) {
 }
 
 // Either implementation, of the weights' type.
-inline std::unique_ptr<Model> any_encoder(bool native, const EncoderWeights& weights,
-                                          const std::vector<Site>& sites, Pooling pooling, int64_t classes,
-                                          int64_t prefix_cache_bytes = 0) {
-  std::unique_ptr<Model> encoder;
+inline std::unique_ptr<Model> any_transformer(bool native, const TransformerWeights& weights,
+                                              const std::vector<Site>& sites, const Readout& readout,
+                                              int64_t prefix_cache_bytes = 0) {
+  std::unique_ptr<Model> model;
   if (!native)
-    encoder = std::make_unique<ReferenceEncoder>(weights, sites, pooling, classes, prefix_cache_bytes);
+    model = std::make_unique<ReferenceTransformer>(weights, sites, readout, prefix_cache_bytes);
   else if (weights.words.scalar_type() == torch::kFloat64)
-    encoder = std::make_unique<NativeEncoder<double>>(weights, sites, pooling, classes, prefix_cache_bytes);
+    model = std::make_unique<NativeTransformer<double>>(weights, sites, readout, prefix_cache_bytes);
   else
-    encoder = std::make_unique<NativeEncoder<float>>(weights, sites, pooling, classes, prefix_cache_bytes);
-  encoder->pack_weights(own_filled_memory);
-  return encoder;
+    model = std::make_unique<NativeTransformer<float>>(weights, sites, readout, prefix_cache_bytes);
+  model->pack_weights(own_filled_memory);
+  return model;
 }
 
 // Vectors of a prompt before the tokens, and of a prefix of every layer.
@@ -88,7 +101,7 @@ struct PromptCounts {
   int64_t prompt = 0, prefix = 0;
 };
 
-struct SmallEncoder {
+struct SmallTransformer {
   ModelConfig config = small_config();
   std::vector<std::string> targets = kAllTargets;
   std::vector<int64_t> layers = {0, 1};
@@ -99,16 +112,17 @@ struct SmallEncoder {
   PromptCounts prompts = {};  // of adapters that fit the test
   bool native = false;
 
-  std::unique_ptr<Model> make() const { return make_with(random_encoder_weights(config, seed)); }
-  std::unique_ptr<Model> make_with(const EncoderWeights& weights) const {
-    return any_encoder(native, weights, encoder_sites(config, targets, layers), pooling, classes,
-                       prefix_cache_bytes);
+  Readout readout() const { return {.pooling = pooling, .classes = classes}; }
+  std::unique_ptr<Model> make() const { return make_with(random_weights(config, seed)); }
+  std::unique_ptr<Model> make_with(const TransformerWeights& weights) const {
+    return any_transformer(native, weights, transformer_sites(config, targets, layers), readout(),
+                           prefix_cache_bytes);
   }
 };
 
 // Each of those that have no prompts also as native.
-inline std::vector<SmallEncoder> with_native(std::vector<SmallEncoder> all) {
-  for (SmallEncoder small : std::vector(all)) {
+inline std::vector<SmallTransformer> with_native(std::vector<SmallTransformer> all) {
+  for (SmallTransformer small : std::vector(all)) {
     if (small.prompts.prompt > 0 || small.prompts.prefix > 0) continue;
     small.native = true;
     all.push_back(small);

@@ -1,8 +1,9 @@
-// The encoder that the options name, in the implementation that --backend names.
+// The transformer that the options name, in the implementation that --backend names.
 #pragma once
 #include <memory>
 
 #include "core/options.h"
+#include "io/dataset_file.h"
 #include "model/model.h"
 #include "model/model_config.h"
 #include "model/problem.h"
@@ -11,7 +12,7 @@ namespace pf2lora {
 
 // Reads the weights in options.model, described by `config`. Throws InputError for the files and OptionError
 // where --backend native does not cover what is asked, or --device is not there.
-std::unique_ptr<Model> make_encoder(const Options& options, const ModelConfig& config, int64_t classes,
-                                    const Demands& demands, int64_t local_rank);
+std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfig& config, Task task,
+                                        int64_t classes, const Demands& demands, int64_t local_rank);
 
 }  // namespace pf2lora

@@ -1,4 +1,4 @@
-#include "model/native_encoder.h"
+#include "model/native_transformer.h"
 
 #include <torch/torch.h>
 
@@ -55,7 +55,7 @@ Tensor client_means(const Tensor& losses, const Batch& batch) {
 }  // namespace
 
 template <class T>
-struct NativeEncoder<T>::Run final : GradientPass, OutputPass {
+struct NativeTransformer<T>::Run final : GradientPass, OutputPass {
   Run(const native::Kernels<T>& kernels, native::Pool<T>& pool, const Batch& batch, AdapterSet values,
       Reach reach)
       : adapters(contiguous(values)), pass(kernels, pool, shape_of(batch), reach) {}
@@ -64,7 +64,13 @@ struct NativeEncoder<T>::Run final : GradientPass, OutputPass {
 };
 
 template <class T>
-std::vector<ValueId> NativeEncoder<T>::Start::all() const {
+bool NativeTransformer<T>::covers(const ModelConfig& config, const Readout& readout) {
+  return config.norm_place == NormPlace::after && config.position_kind == PositionKind::learned &&
+         readout.task == Task::classification && !readout.dense;
+}
+
+template <class T>
+std::vector<ValueId> NativeTransformer<T>::Start::all() const {
   std::vector<ValueId> ids{hidden};
   for (const auto& ready : {key, value, query})
     if (ready) ids.push_back(*ready);
@@ -72,13 +78,14 @@ std::vector<ValueId> NativeEncoder<T>::Start::all() const {
 }
 
 template <class T>
-NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling,
-                                int64_t classes, int64_t prefix_cache_bytes, native::Storage storage)
+NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites, Readout readout,
+                                        int64_t prefix_cache_bytes, native::Storage storage)
     : config_(weights.config),
       sites_(std::move(sites)),
-      head_{classes, weights.config.hidden},
+      readout_(readout),
+      head_{readout.classes, weights.config.hidden},
       lowest_layer_(lowest_layer(sites_, weights.config.layers)),
-      all_ask_(lowest_layer_ + 1 < weights.config.layers || pooling == Pooling::mean),
+      all_ask_(lowest_layer_ + 1 < weights.config.layers || readout.pooling == Pooling::mean),
       frozen_parameters_(weights.parameters()),
       words_(weights.words),
       positions_(weights.positions),
@@ -89,13 +96,13 @@ NativeEncoder<T>::NativeEncoder(const EncoderWeights& weights, std::vector<Site>
       features_(prefix_cache_bytes) {
   for (const Site& site : sites_) site_shapes_.push_back({site.rows, site.columns});
   build_below(weights);
-  build_above(weights, pooling, sites_by_layer(sites_, config_.layers));
+  build_above(weights, sites_by_layer(sites_, config_.layers));
 }
 
 // ---- the network ------------------------------------------------------------------------------------------
 
 template <class T>
-native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, int64_t blocks,
+native::FrozenLayer<T> NativeTransformer<T>::frozen(const FrozenLinear& linear, int64_t blocks,
                                                 Direction direction, bool value, bool gradient) {
   const auto held = std::make_shared<const Tensor>(linear.weight.contiguous());
   const int64_t out = held->size(0) / blocks, in = held->size(1);
@@ -115,7 +122,7 @@ native::FrozenLayer<T> NativeEncoder<T>::frozen(const FrozenLinear& linear, int6
 }
 
 template <class T>
-ValueId NativeEncoder<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site, Per per,
+ValueId NativeTransformer<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site, Per per,
                                  std::optional<ValueId> ready) {
   if (ready && site == kNoSite) return *ready;
   const int64_t out = layer.weight.size(0), in = layer.weight.size(1);
@@ -127,7 +134,7 @@ ValueId NativeEncoder<T>::linear(Graph<T>& graph, ValueId x, const FrozenLinear&
 }
 
 template <class T>
-ValueId NativeEncoder<T>::by_head(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site,
+ValueId NativeTransformer<T>::by_head(Graph<T>& graph, ValueId x, const FrozenLinear& layer, int site,
                                   Direction direction) {
   const int64_t heads = config_.heads, hidden = config_.hidden;
   const bool forwards = direction == Direction::forwards;
@@ -139,7 +146,7 @@ ValueId NativeEncoder<T>::by_head(Graph<T>& graph, ValueId x, const FrozenLinear
 }
 
 template <class T>
-ValueId NativeEncoder<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const FrozenNorm& norm, Per per) const {
+ValueId NativeTransformer<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const FrozenNorm& norm, Per per) const {
   return graph.add(std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), copy<T>(norm.bias),
                                                                  config_.norm_epsilon),
                    {a, b}, per, config_.hidden);
@@ -152,7 +159,7 @@ ValueId NativeEncoder<T>::norm(Graph<T>& graph, ValueId a, ValueId b, const Froz
 // takes away, and w (x W_h^T + b_h) is (w x) W_h^T + b_h. So the projections have a row for each head of an
 // example in place of one for each token.
 template <class T>
-ValueId NativeEncoder<T>::attention(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+ValueId NativeTransformer<T>::attention(Graph<T>& graph, const TransformerLayer& layer, const Start& in,
                                     const LayerSites& sites, Per per, ValueId top) {
   const int64_t heads = config_.heads, hidden = config_.hidden;
   native::AttentionHeads shape{
@@ -175,7 +182,7 @@ ValueId NativeEncoder<T>::attention(Graph<T>& graph, const EncoderLayer& layer, 
 
 // One transformer layer; with `per` example only the first token of each asks, and only its state comes out.
 template <class T>
-ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+ValueId NativeTransformer<T>::encoder_layer(Graph<T>& graph, const TransformerLayer& layer, const Start& in,
                                         const LayerSites& sites, Per per) {
   const ValueId top = per == Per::token ? in.hidden
                                         : graph.add(std::make_unique<native::FirstOperation<T>>(),
@@ -191,14 +198,14 @@ ValueId NativeEncoder<T>::encoder_layer(Graph<T>& graph, const EncoderLayer& lay
 }
 
 template <class T>
-void NativeEncoder<T>::build_below(const EncoderWeights& weights) {
+void NativeTransformer<T>::build_below(const TransformerWeights& weights) {
   below_input_ = below_.input(Per::token, config_.hidden);
   below_end_.hidden = below_input_;
   if (lowest_layer_ == 0) return;
   for (int64_t layer = 0; layer < lowest_layer_; ++layer)
     below_end_.hidden =
         encoder_layer(below_, weights.layers[size_t(layer)], {below_end_.hidden, {}, {}, {}}, {}, Per::token);
-  const EncoderLayer& next = weights.layers[size_t(lowest_layer_)];
+  const TransformerLayer& next = weights.layers[size_t(lowest_layer_)];
   const auto project = [&](const FrozenLinear& projection) {
     return linear(below_, below_end_.hidden, projection, kNoSite, Per::token);
   };
@@ -208,8 +215,8 @@ void NativeEncoder<T>::build_below(const EncoderWeights& weights) {
 }
 
 template <class T>
-void NativeEncoder<T>::build_above(const EncoderWeights& weights, Pooling pooling,
-                                   const std::vector<LayerSites>& sites) {
+void NativeTransformer<T>::build_above(const TransformerWeights& weights, const std::vector<LayerSites>& sites) {
+  const Pooling pooling = readout_.pooling;
   const auto input = [&] { return above_.input(Per::token, config_.hidden); };
   above_start_.hidden = input();
   if (below_end_.key) above_start_.key = input();
@@ -239,22 +246,25 @@ void NativeEncoder<T>::build_above(const EncoderWeights& weights, Pooling poolin
 // ---- under the lowest site --------------------------------------------------------------------------------
 
 template <class T>
-int64_t NativeEncoder<T>::cached_bytes_per_token() const {
+int64_t NativeTransformer<T>::cached_bytes_per_token() const {
   return lowest_layer_ == 0 ? 0 : int64_t(below_end_.all().size()) * config_.hidden * int64_t(sizeof(T));
 }
 
 // The sum of word, position and token type embedding after their norm: [T, hidden].
 template <class T>
-Numbers<T> NativeEncoder<T>::embed(const Batch& batch) const {
+Numbers<T> NativeTransformer<T>::embed(const Batch& batch) const {
   const int64_t hidden = config_.hidden, tokens = int64_t(batch.tokens.size());
   const T* words = words_.template data_ptr<T>();
   const T* positions = positions_.template data_ptr<T>();
+  const int64_t type_size = positions_.size(1) * hidden;
   const Numbers<T> word = pool_.take(tokens * hidden), position = pool_.take(tokens * hidden),
                    normal = pool_.take(tokens * hidden), scale = pool_.take(tokens);
   for (size_t i = 0; i + 1 < batch.token_offsets.size(); ++i)
     for (int64_t t = batch.token_offsets[i]; t < batch.token_offsets[i + 1]; ++t) {
       std::copy_n(words + batch.tokens[size_t(t)] * hidden, hidden, &word[t * hidden]);
-      std::copy_n(positions + (t - batch.token_offsets[i]) * hidden, hidden, &position[t * hidden]);
+      const int64_t type = batch.token_types.empty() ? 0 : batch.token_types[size_t(t)];
+      std::copy_n(positions + type * type_size + (t - batch.token_offsets[i]) * hidden, hidden,
+                  &position[t * hidden]);
     }
   const Numbers<T> out = pool_.take(tokens * hidden);
   kernels_.add_norm(tokens, hidden, word.get(), position.get(), embedding_gain_.data(),
@@ -263,13 +273,13 @@ Numbers<T> NativeEncoder<T>::embed(const Batch& batch) const {
 }
 
 template <class T>
-std::string NativeEncoder<T>::backend() const {
+std::string NativeTransformer<T>::backend() const {
   return std::string("native ") + kernels_.name + (block_.storage() == native::Storage::bf16 ? " bf16" : "");
 }
 
 // Of each example of a batch [states, tokens, hidden]: the states under the lowest site, hidden first.
 template <class T>
-std::vector<Tensor> NativeEncoder<T>::prefixes(const Batch& batch) const {
+std::vector<Tensor> NativeTransformer<T>::prefixes(const Batch& batch) const {
   const std::vector<ValueId> ends = below_end_.all();
   const int64_t hidden = config_.hidden;
   Pass<T> pass(kernels_, pool_, shape_of(batch), Reach::value);
@@ -290,7 +300,7 @@ std::vector<Tensor> NativeEncoder<T>::prefixes(const Batch& batch) const {
 
 // Sets the inputs of the graph above.
 template <class T>
-void NativeEncoder<T>::start(const Batch& batch, Pass<T>& pass) const {
+void NativeTransformer<T>::start(const Batch& batch, Pass<T>& pass) const {
   if (lowest_layer_ == 0) {
     pass.value[size_t(above_start_.hidden)] = embed(batch);
     return;
@@ -321,7 +331,7 @@ void NativeEncoder<T>::start(const Batch& batch, Pass<T>& pass) const {
 // ---- the questions ----------------------------------------------------------------------------------------
 
 template <class T>
-std::unique_ptr<typename NativeEncoder<T>::Run> NativeEncoder<T>::run(const Batch& batch,
+std::unique_ptr<typename NativeTransformer<T>::Run> NativeTransformer<T>::run(const Batch& batch,
                                                                       const AdapterSet& adapters,
                                                                       Reach reach) const {
   auto run = std::make_unique<Run>(kernels_, pool_, batch, adapters, reach);
@@ -340,14 +350,14 @@ std::unique_ptr<typename NativeEncoder<T>::Run> NativeEncoder<T>::run(const Batc
 }
 
 template <class T>
-Tensor NativeEncoder<T>::scores(const Run& run) const {
+Tensor NativeTransformer<T>::scores(const Run& run) const {
   const Tensor scores = torch::empty({run.pass.batch.examples(), head_.out}, options());
   std::copy_n(run.pass.value[size_t(scores_)].get(), scores.numel(), scores.template data_ptr<T>());
   return scores;
 }
 
 template <class T>
-AdapterSet NativeEncoder<T>::gradient_of(Run& run, const T* d_scores) const {
+AdapterSet NativeTransformer<T>::gradient_of(Run& run, const T* d_scores) const {
   const int64_t count = run.pass.batch.examples() * head_.out;
   Numbers<T>& gradient = run.pass.gradient[size_t(scores_)];
   gradient = pool_.take(count);
@@ -359,12 +369,12 @@ AdapterSet NativeEncoder<T>::gradient_of(Run& run, const T* d_scores) const {
 }
 
 template <class T>
-Losses NativeEncoder<T>::loss(const Batch& batch, const AdapterSet& adapters) const {
+Losses NativeTransformer<T>::loss(const Batch& batch, const AdapterSet& adapters) const {
   return output_loss(batch, output(batch, adapters, Keep::nothing).values).examples;
 }
 
 template <class T>
-Gradient NativeEncoder<T>::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+Gradient NativeTransformer<T>::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
   auto made = run(batch, adapters, keep == Keep::pass ? Reach::tangent : Reach::gradient);
   const OutputLoss worth = output_loss(batch, scores(*made));
   Gradient result{worth.loss, gradient_of(*made, worth.cotangent.template data_ptr<T>()), nullptr};
@@ -373,7 +383,7 @@ Gradient NativeEncoder<T>::gradient(const Batch& batch, const AdapterSet& adapte
 }
 
 template <class T>
-AdapterSet NativeEncoder<T>::tangent(GradientPass& kept, const AdapterSet& direction) const {
+AdapterSet NativeTransformer<T>::tangent(GradientPass& kept, const AdapterSet& direction) const {
   Run& made = dynamic_cast<Run&>(kept);
   Pass<T>& pass = made.pass;
   const AdapterSet along = contiguous(direction);
@@ -391,23 +401,26 @@ AdapterSet NativeEncoder<T>::tangent(GradientPass& kept, const AdapterSet& direc
 }
 
 template <class T>
-Output NativeEncoder<T>::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+Output NativeTransformer<T>::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
   auto made = run(batch, adapters, keep == Keep::pass ? Reach::gradient : Reach::value);
   const Tensor values = scores(*made);
-  if (keep == Keep::nothing) return {values, nullptr};
-  return {values, std::move(made)};
+  const Tensor example = torch::arange(values.size(0), torch::kInt64);
+  if (keep == Keep::nothing) return {values, example, nullptr};
+  return {values, example, std::move(made)};
 }
 
 template <class T>
-OutputLoss NativeEncoder<T>::output_loss(const Batch& batch, const Tensor& output) const {
+OutputLoss NativeTransformer<T>::output_loss(const Batch& batch, const Tensor& output) const {
   const Tensor scores = output.contiguous();
   const std::span<const T> values(scores.template data_ptr<T>(), size_t(scores.numel()));
   const int64_t examples = scores.size(0);
-  OutputLoss worth{{torch::empty({examples}, options()), torch::empty({examples}, torch::kInt64)},
+  OutputLoss worth{{.loss = torch::empty({examples}, options()),
+                    .predicted = torch::empty({examples}, torch::kInt64)},
                    {},
                    torch::empty_like(scores)};
   native::cross_entropy<T>(values, batch.labels, head_.out, worth.examples.loss.template data_ptr<T>(),
                            worth.examples.predicted.template data_ptr<int64_t>());
+  worth.examples.correct = worth.examples.predicted.eq(torch::tensor(batch.labels));
   worth.loss = client_means(worth.examples.loss, batch);
   native::cross_entropy_gradient<T>(values, batch.labels, shape_of(batch),
                                     worth.cotangent.template data_ptr<T>());
@@ -415,13 +428,13 @@ OutputLoss NativeEncoder<T>::output_loss(const Batch& batch, const Tensor& outpu
 }
 
 template <class T>
-AdapterSet NativeEncoder<T>::pullback(OutputPass& kept, const Tensor& cotangent) const {
+AdapterSet NativeTransformer<T>::pullback(OutputPass& kept, const Tensor& cotangent) const {
   const Tensor d_scores = cotangent.contiguous();
   return gradient_of(dynamic_cast<Run&>(kept), d_scores.template data_ptr<T>());
 }
 
 template <class T>
-Tensor NativeEncoder<T>::features(const Batch& batch) const {
+Tensor NativeTransformer<T>::features(const Batch& batch) const {
   const auto compute = [&](const std::vector<size_t>& places) {
     const Batch some = take_examples(batch, places);
     Pass<T> pass(kernels_, pool_, shape_of(some), Reach::value);
@@ -439,7 +452,7 @@ Tensor NativeEncoder<T>::features(const Batch& batch) const {
   return torch::cat(features_.get(batch.examples, compute));
 }
 
-template class NativeEncoder<float>;
-template class NativeEncoder<double>;
+template class NativeTransformer<float>;
+template class NativeTransformer<double>;
 
 }  // namespace pf2lora

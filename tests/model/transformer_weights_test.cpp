@@ -1,8 +1,8 @@
-#include "model/encoder_weights.h"
+#include "model/transformer_weights.h"
 
 #include "core/error.h"
 #include "model/safetensors_file.h"
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
@@ -10,11 +10,11 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-class EncoderWeightsTest : public testing::Test {
+class TransformerWeightsTest : public testing::Test {
  protected:
-  EncoderWeights read(const NamedTensors& tensors, bool pooler = true) {
+  TransformerWeights read(const NamedTensors& tensors, bool pooler = true) {
     write_file(file_, safetensors_bytes(tensors));
-    return read_encoder_weights(directory_.path(), config_, pooler, torch::kFloat64);
+    return read_transformer_weights(directory_.path(), config_, {.pooler = pooler}, torch::kFloat64);
   }
   std::string refusal(const NamedTensors& tensors, bool pooler = true) {
     const std::string message = message_of<InputError>([&] { read(tensors, pooler); });
@@ -23,28 +23,28 @@ class EncoderWeightsTest : public testing::Test {
   }
 
   ModelConfig config_ = small_config();
-  EncoderWeights weights_ = random_encoder_weights(config_, 1);
+  TransformerWeights weights_ = random_weights(config_, 1);
   torch::Tensor token_types_ = RandomTensors(2).normal({2, config_.hidden});
   TemporaryDirectory directory_;
   std::string file_ = directory_ / "model.safetensors";
 };
 
-TEST_F(EncoderWeightsTest, ReadsEveryTensorWithOrWithoutThePrefix) {
+TEST_F(TransformerWeightsTest, ReadsEveryTensorWithOrWithoutThePrefix) {
   for (const std::string prefix : {"", "bert."}) {
     NamedTensors tensors = named_tensors(weights_, token_types_, prefix);
     tensors["classifier.weight"] = torch::ones({2, 12});
-    const EncoderWeights read_back = read(tensors);
+    const TransformerWeights read_back = read(tensors);
     EXPECT_EQ(read_back.parameters(), weights_.parameters());
-    EXPECT_TRUE(torch::equal(read_back.positions, weights_.positions + token_types_[0]));
+    EXPECT_TRUE(torch::equal(read_back.positions[1], weights_.positions[0] + token_types_[1]));
     // With the embedding of the token type taken out again, all tensors are those that were written.
-    EncoderWeights plain = read_back;
+    TransformerWeights plain = read_back;
     plain.positions = weights_.positions;
     const NamedTensors found = named_tensors(plain, token_types_, prefix);
     for (const auto& [name, tensor] : found) EXPECT_TRUE(torch::equal(tensor, tensors.at(name))) << name;
   }
 }
 
-TEST_F(EncoderWeightsTest, ReadsTheOldNamesOfNorms) {
+TEST_F(TransformerWeightsTest, ReadsTheOldNamesOfNorms) {
   NamedTensors tensors = named_tensors(weights_, token_types_), old;
   for (const auto& [name, tensor] : tensors) {
     std::string changed = name;
@@ -54,20 +54,20 @@ TEST_F(EncoderWeightsTest, ReadsTheOldNamesOfNorms) {
       changed.replace(at + 10, 4, "beta");
     old[changed] = tensor;
   }
-  const EncoderWeights read_back = read(old);
+  const TransformerWeights read_back = read(old);
   EXPECT_TRUE(torch::equal(read_back.layers[1].output_norm.weight, weights_.layers[1].output_norm.weight));
   EXPECT_TRUE(torch::equal(read_back.embedding_norm.bias, weights_.embedding_norm.bias));
 }
 
-TEST_F(EncoderWeightsTest, WidensOtherFloatingTypes) {
+TEST_F(TransformerWeightsTest, WidensOtherFloatingTypes) {
   NamedTensors tensors = named_tensors(weights_, token_types_);
   for (auto& [name, tensor] : tensors) tensor = tensor.to(torch::kBFloat16);
-  const EncoderWeights read_back = read(tensors);
+  const TransformerWeights read_back = read(tensors);
   EXPECT_EQ(read_back.words.scalar_type(), torch::kFloat64);
   EXPECT_TRUE(torch::equal(read_back.words, weights_.words.to(torch::kBFloat16).to(torch::kFloat64)));
 }
 
-TEST_F(EncoderWeightsTest, NamesTheTensorThatIsMissing) {
+TEST_F(TransformerWeightsTest, NamesTheTensorThatIsMissing) {
   const NamedTensors all = named_tensors(weights_, token_types_);
   for (const auto& [name, tensor] : all) {
     NamedTensors some = all;
@@ -76,14 +76,14 @@ TEST_F(EncoderWeightsTest, NamesTheTensorThatIsMissing) {
   }
 }
 
-TEST_F(EncoderWeightsTest, NeedsAPoolerOnlyWhereItIsAskedFor) {
+TEST_F(TransformerWeightsTest, NeedsAPoolerOnlyWhereItIsAskedFor) {
   NamedTensors tensors = named_tensors(weights_, token_types_);
   tensors.erase("pooler.dense.weight");
   EXPECT_FALSE(read(tensors, false).pooler.weight.defined());
   EXPECT_THAT(refusal(tensors, true), HasSubstr("pooler.dense.weight"));
 }
 
-TEST_F(EncoderWeightsTest, NamesTheTensorOfAnotherShape) {
+TEST_F(TransformerWeightsTest, NamesTheTensorOfAnotherShape) {
   NamedTensors tensors = named_tensors(weights_, token_types_);
   tensors["encoder.layer.1.output.dense.weight"] = torch::ones({20, 12}, torch::kFloat64);
   EXPECT_THAT(refusal(tensors), AllOf(HasSubstr("encoder.layer.1.output.dense.weight as [20, 12]"),
@@ -92,7 +92,7 @@ TEST_F(EncoderWeightsTest, NamesTheTensorOfAnotherShape) {
 
 // The names are those that transformers gives the modules.
 TEST(EncoderSites, StandLayerByLayerInTheOrderOfTheComputation) {
-  const auto sites = encoder_sites(small_config(), {"output", "query", "intermediate"}, {0, 1});
+  const auto sites = transformer_sites(small_config(), {"output", "query", "intermediate"}, {0, 1});
   ASSERT_EQ(sites.size(), 6u);
   const std::vector<std::string> names = {
       "encoder.layer.0.attention.self.query", "encoder.layer.0.intermediate.dense",

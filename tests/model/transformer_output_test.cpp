@@ -2,7 +2,7 @@
 // outputs, features.
 #include <gtest/gtest.h>
 
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
@@ -12,16 +12,16 @@ using torch::Tensor;
 const std::vector<std::vector<int64_t>> kThreeClients = {{4, 1, 9}, {6}, {3, 16, 2, 2}};
 
 // All layers adapted, and the top one alone, whose frozen projections are cached.
-std::vector<SmallEncoder> variants() {
-  std::vector<SmallEncoder> all;
+std::vector<SmallTransformer> variants() {
+  std::vector<SmallTransformer> all;
   for (const Pooling pooling : {Pooling::cls, Pooling::pooler, Pooling::mean})
     for (const std::vector<int64_t>& layers : {std::vector<int64_t>{0, 1}, {1}})
       all.push_back({.layers = layers, .pooling = pooling});
   return with_native(all);
 }
 
-Tensor& frozen_matrix(EncoderWeights& weights, const Site& site) {
-  EncoderLayer& layer = weights.layers[size_t(site.layer)];
+Tensor& frozen_matrix(TransformerWeights& weights, const Site& site) {
+  TransformerLayer& layer = weights.layers[size_t(site.layer)];
   const std::map<std::string, FrozenLinear*> by_target = {
       {"query", &layer.query},   {"key", &layer.key},
       {"value", &layer.value},   {"attention-output", &layer.attention_output},
@@ -30,20 +30,20 @@ Tensor& frozen_matrix(EncoderWeights& weights, const Site& site) {
 }
 
 TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 1);
     AdapterSet at = random_adapters(model, 3, 2, 2);
     RandomTensors random(3);
-    EncoderWeights edited = random_encoder_weights(small.config, small.seed);
+    TransformerWeights edited = random_weights(small.config, small.seed);
     for (size_t i = 0; i < model.sites().size(); ++i) {
       const Site& site = model.sites()[i];
       at.dense.push_back(i % 4 == 1 ? Tensor() : random.normal({site.rows, site.columns}, 0.3));
       if (at.dense[i].defined()) frozen_matrix(edited, site) += at.dense[i];
     }
     at.pairs[2] = {};  // a site with a dense update alone
-    const ReferenceEncoder other(edited, model.sites(), small.pooling, small.classes, 0);
+    const ReferenceTransformer other(edited, model.sites(), small.readout(), 0);
     AdapterSet pairs_alone = at;
     pairs_alone.dense.clear();
     EXPECT_LT(relative_error(logits(model, batch, at), logits(other, batch, pairs_alone)), 1e-12);
@@ -57,7 +57,7 @@ TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
 // An example's weights w stand for down scaled by w, were the example its client's only one. So every example
 // is made a client of its own.
 TEST(RankWeights, ScaleTheRowsOfDownExampleByExample) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 4);
@@ -95,7 +95,7 @@ TEST(RankWeights, ScaleTheRowsOfDownExampleByExample) {
 }
 
 TEST(RankWeights, TangentAgreesWithCentralDifferencesOfTheGradient) {
-  for (const SmallEncoder& small : with_native({{}})) {
+  for (const SmallTransformer& small : with_native({{}})) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 7);
@@ -116,10 +116,10 @@ TEST(RankWeights, TangentAgreesWithCentralDifferencesOfTheGradient) {
 // Where all positions look alike, a prompt of a token's own embedding is that token, after [CLS].
 TEST(Prompt, OfAWordsEmbeddingIsThatWord) {
   for (const Pooling pooling : {Pooling::cls, Pooling::pooler}) {
-    const SmallEncoder small{.pooling = pooling};
-    EncoderWeights weights = random_encoder_weights(small.config, small.seed);
-    weights.positions = weights.positions[0].repeat({small.config.positions, 1});
-    const ReferenceEncoder model(weights, small.make()->sites(), pooling, small.classes, 0);
+    const SmallTransformer small{.pooling = pooling};
+    TransformerWeights weights = random_weights(small.config, small.seed);
+    weights.positions = weights.positions.narrow(1, 0, 1).repeat({1, small.config.positions, 1});
+    const ReferenceTransformer model(weights, small.make()->sites(), small.readout(), 0);
     const Batch batch = random_batch({{4, 1}, {6}}, small.config, small.classes, 12);
     AdapterSet at = random_adapters(model, 2, 2, 13);
     const std::vector<std::vector<int64_t>> words = {{3, 41}, {17, 5}};  // by client
@@ -132,7 +132,7 @@ TEST(Prompt, OfAWordsEmbeddingIsThatWord) {
     const Tensor expected = logits(model, longer, at);
 
     at.prompt =
-        weights.words.index_select(0, torch::tensor({3, 41, 17, 5})).view({2, 2, -1}) + weights.positions[0];
+        weights.words.index_select(0, torch::tensor({3, 41, 17, 5})).view({2, 2, -1}) + weights.positions[0][0];
     EXPECT_LT(relative_error(logits(model, batch, at), expected), 1e-12);
   }
 }
@@ -140,7 +140,7 @@ TEST(Prompt, OfAWordsEmbeddingIsThatWord) {
 // With a prefix in the top layer alone, the frozen states under it are those of the cache.
 TEST(Prefix, OfTheTopLayerLeavesTheCacheInUse) {
   for (const Pooling pooling : {Pooling::cls, Pooling::mean}) {
-    SmallEncoder small{.config = small_config(3), .pooling = pooling, .prompts = {.prefix = 2}};
+    SmallTransformer small{.config = small_config(3), .pooling = pooling, .prompts = {.prefix = 2}};
     small.layers = {2};
     const auto top_made = small.make();
     const Model& top = *top_made;
@@ -164,7 +164,7 @@ TEST(Prefix, OfTheTopLayerLeavesTheCacheInUse) {
 TEST(Output, ItsLossAndPullbackMakeTheGradient) {
   auto all = variants();
   all.push_back({.prompts = {.prompt = 2, .prefix = 1}});
-  for (const SmallEncoder& small : all) {
+  for (const SmallTransformer& small : all) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 16);
@@ -184,7 +184,7 @@ TEST(Output, ItsLossAndPullbackMakeTheGradient) {
 
 // L(0.3 output(a) + 0.7 output(b)), by the adapters of both.
 TEST(Output, PullsTheLossOfAMixtureBackToBothAdapterSets) {
-  for (const SmallEncoder& small : with_native({{}})) {
+  for (const SmallTransformer& small : with_native({{}})) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 18);
@@ -207,7 +207,7 @@ TEST(Output, PullsTheLossOfAMixtureBackToBothAdapterSets) {
 
 // With the identity as head and no adapters, the scores are what the head reads.
 TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
-  for (SmallEncoder small : variants()) {
+  for (SmallTransformer small : variants()) {
     small.classes = small.config.hidden;
     const auto model_made = small.make();
     const Model& model = *model_made;
@@ -220,7 +220,7 @@ TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
 }
 
 TEST(Features, HaveTheSameBitsInWhateverBatchAndCachedOrNot) {
-  for (SmallEncoder small : variants()) {
+  for (SmallTransformer small : variants()) {
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
     const Tensor features = small.make()->features(batch);
     small.prefix_cache_bytes = 0;

@@ -1,7 +1,7 @@
 
 #include <gtest/gtest.h>
 
-#include "model/small_encoder.h"
+#include "model/small_transformer.h"
 
 namespace pf2lora {
 namespace {
@@ -11,8 +11,8 @@ using torch::Tensor;
 const std::vector<std::vector<int64_t>> kThreeClients = {{4, 1, 9}, {6}, {3, 16, 2, 2}};
 
 // Architectures, sites and poolings that take different paths through the encoder.
-std::vector<SmallEncoder> variants() {
-  std::vector<SmallEncoder> all;
+std::vector<SmallTransformer> variants() {
+  std::vector<SmallTransformer> all;
   for (const Pooling pooling : {Pooling::cls, Pooling::pooler, Pooling::mean})
     for (const std::vector<int64_t>& layers : {std::vector<int64_t>{0, 1}, {1}, {0}})
       all.push_back({.layers = layers, .pooling = pooling});
@@ -37,7 +37,7 @@ Tensor mean_losses(const Model& model, const Batch& batch, const AdapterSet& ada
 
 // The loss moves along a direction in each tensor of the adapters as the gradient says, client by client.
 TEST(Encoder, GradientAgreesWithCentralDifferences) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 2);
@@ -66,7 +66,7 @@ TEST(Encoder, GradientAgreesWithCentralDifferences) {
 }
 
 TEST(Encoder, TangentAgreesWithCentralDifferencesOfTheGradient) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 5);
@@ -87,7 +87,7 @@ TEST(Encoder, TangentAgreesWithCentralDifferencesOfTheGradient) {
 
 // <u, H v> = <v, H u>
 TEST(Encoder, TangentIsSymmetric) {
-  for (const SmallEncoder& small : with_native({{}})) {
+  for (const SmallTransformer& small : with_native({{}})) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 5);
@@ -102,7 +102,7 @@ TEST(Encoder, TangentIsSymmetric) {
 }
 
 TEST(Encoder, LockstepEqualsClientsAlone) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 9);
@@ -130,7 +130,7 @@ TEST(Encoder, LockstepEqualsClientsAlone) {
 TEST(Encoder, PrefixCacheNeverChangesABit) {
   for (const bool native : {false, true}) {
     for (const Pooling pooling : {Pooling::cls, Pooling::mean}) {
-      SmallEncoder small{.config = small_config(3), .layers = {2}, .pooling = pooling, .native = native};
+      SmallTransformer small{.config = small_config(3), .layers = {2}, .pooling = pooling, .native = native};
       const Batch batch = random_batch(kThreeClients, small.config, small.classes, 12);
       small.prefix_cache_bytes = 0;
       const auto uncached_made = small.make();
@@ -155,13 +155,13 @@ TEST(Encoder, PrefixCacheNeverChangesABit) {
 }
 
 TEST(Encoder, CachesNothingWhereTheFirstLayerIsAdapted) {
-  EXPECT_EQ(SmallEncoder().make()->cached_bytes_per_token(), 0);
+  EXPECT_EQ(SmallTransformer().make()->cached_bytes_per_token(), 0);
 }
 
 TEST(Encoder, AdaptersInTheTopLayerEqualZeroAdaptersBelow) {
   for (const bool native : {false, true}) {
     for (const Pooling pooling : {Pooling::cls, Pooling::pooler, Pooling::mean}) {
-      SmallEncoder small{
+      SmallTransformer small{
           .config = small_config(3), .layers = {0, 1, 2}, .pooling = pooling, .native = native};
       const auto whole_made = small.make();
       const Model& whole = *whole_made;
@@ -192,7 +192,7 @@ TEST(Encoder, AdaptersInTheTopLayerEqualZeroAdaptersBelow) {
 
 // Where every example is one token, its mean is its first token; tanh of the pooler is undone by hand.
 TEST(Encoder, PoolingsAgreeOnExamplesOfOneToken) {
-  SmallEncoder small;
+  SmallTransformer small;
   const Batch batch = random_batch({{1, 1}, {1}}, small.config, small.classes, 17);
   const AdapterSet at = random_adapters(*small.make(), 2, 2, 18);
   const Tensor cls = logits(*small.make(), batch, at);
@@ -207,14 +207,14 @@ TEST(Encoder, PoolingsAgreeOnExamplesOfOneToken) {
   small.pooling = Pooling::cls;
   const Tensor hidden = logits(*small.make(), batch, identity);
   small.pooling = Pooling::pooler;
-  const FrozenLinear pooler = random_encoder_weights(small.config, small.seed).pooler;
+  const FrozenLinear pooler = random_weights(small.config, small.seed).pooler;
   EXPECT_LT(relative_error(logits(*small.make(), batch, identity),
                            torch::tanh(hidden.mm(pooler.weight.t()) + pooler.bias)),
             1e-13);
 }
 
 TEST(Encoder, LossIsTheCrossEntropyOfTheLogits) {
-  for (const SmallEncoder& small : with_native({{}})) {
+  for (const SmallTransformer& small : with_native({{}})) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 19);
@@ -234,19 +234,19 @@ AdapterSet as(const AdapterSet& set, torch::ScalarType type) {
   return map(set, [&](const Tensor& tensor) { return tensor.to(type); });
 }
 
-EncoderWeights as_float(EncoderWeights weights) {
+TransformerWeights as_float(TransformerWeights weights) {
   for (Tensor* tensor : tensors_of(weights)) *tensor = tensor->to(torch::kFloat32);
   return weights;
 }
 
 TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     if (!small.native) continue;
-    SmallEncoder other = small;
+    SmallTransformer other = small;
     other.native = false;
     const auto reference = other.make(), native = small.make();
-    NativeEncoder<float> narrow(as_float(random_encoder_weights(small.config, small.seed)), native->sites(),
-                                small.pooling, small.classes, 0);
+    NativeTransformer<float> narrow(as_float(random_weights(small.config, small.seed)), native->sites(),
+                                    small.readout(), 0);
     narrow.pack_weights(own_filled_memory);
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 21);
     const AdapterSet at = random_adapters(*reference, 3, 2, 22),
@@ -270,11 +270,11 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
 TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
   if (native::kernels<float>().product_half == nullptr)
     GTEST_SKIP() << "this processor has no products in bf16";
-  for (const SmallEncoder& small : variants()) {
+  for (const SmallTransformer& small : variants()) {
     if (!small.native) continue;
     const auto full = small.make();
-    NativeEncoder<float> half(as_float(random_encoder_weights(small.config, small.seed)), full->sites(),
-                              small.pooling, small.classes, 1 << 20, native::Storage::bf16);
+    NativeTransformer<float> half(as_float(random_weights(small.config, small.seed)), full->sites(),
+                                  small.readout(), 1 << 20, native::Storage::bf16);
     half.pack_weights(own_filled_memory);
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
     const AdapterSet at = random_adapters(*full, 3, 2, 25, 0.1), along = random_adapters(*full, 3, 2, 26),
@@ -298,9 +298,9 @@ TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
 }
 
 TEST(Encoder, CountsItsFrozenParameters) {
-  // Embeddings and their norm; 4 square products, 2 to and from the wide layer, 2 norms a layer; the pooler.
-  EXPECT_EQ(SmallEncoder().make()->frozen_parameters(),
-            (50 + 16 + 2) * 12 + 2 * (4 * (144 + 12) + (240 + 20) + (240 + 12) + 4 * 12) + 156);
+  // Embeddings of words, positions and token types, and their norm; 4 square products, 2 to and from the wide layer, 2 norms a layer; the pooler.
+  EXPECT_EQ(SmallTransformer().make()->frozen_parameters(),
+            (50 + 16 + 2 + 2) * 12 + 2 * (4 * (144 + 12) + (240 + 20) + (240 + 12) + 4 * 12) + 156);
 }
 
 }  // namespace

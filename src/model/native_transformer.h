@@ -5,10 +5,10 @@
 #include <memory>
 #include <vector>
 
-#include "model/encoder_weights.h"
+#include "model/transformer_weights.h"
 #include "model/layer_sites.h"
 #include "model/model.h"
-#include "model/pooling.h"
+#include "model/readout.h"
 #include "model/prefix_cache.h"
 #include "native/graph.h"
 #include "native/linear_op.h"
@@ -17,16 +17,19 @@ namespace pf2lora {
 
 // T: float or double.
 template <class T>
-class NativeEncoder final : public Model {
+class NativeTransformer final : public Model {
  public:
-  // `weights` are of type T. `sites` in the order of encoder_sites. The frozen states under the lowest site
+  // `weights` are of type T. `sites` in the order of transformer_sites. The frozen states under the lowest site
   // are kept within `prefix_cache_bytes`, and within as many the features. The weights of its layers are
   // multiplied as `storage` says; everything else is in T. They are to be packed before the first question.
-  NativeEncoder(const EncoderWeights& weights, std::vector<Site> sites, Pooling pooling, int64_t classes,
-                int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
+  NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites, Readout readout,
+                    int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
+  // Whether there is a native implementation of such a network.
+  static bool covers(const ModelConfig& config, const Readout& readout);
 
   const std::vector<Site>& sites() const override { return sites_; }
   std::optional<HeadShape> head() const override { return HeadShape{head_.out, head_.in}; }
+  std::optional<int64_t> feature_width() const override { return config_.hidden; }
   torch::TensorOptions options() const override { return words_.options(); }
   std::optional<PromptRoom> prompt_room() const override { return std::nullopt; }
   int64_t frozen_parameters() const override { return frozen_parameters_; }
@@ -62,12 +65,12 @@ class NativeEncoder final : public Model {
                           Direction direction);
   native::ValueId norm(native::Graph<T>& graph, native::ValueId a, native::ValueId b, const FrozenNorm& norm,
                        native::Per per) const;
-  native::ValueId attention(native::Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+  native::ValueId attention(native::Graph<T>& graph, const TransformerLayer& layer, const Start& in,
                             const LayerSites& sites, native::Per per, native::ValueId top);
-  native::ValueId encoder_layer(native::Graph<T>& graph, const EncoderLayer& layer, const Start& in,
+  native::ValueId encoder_layer(native::Graph<T>& graph, const TransformerLayer& layer, const Start& in,
                                 const LayerSites& sites, native::Per per);
-  void build_below(const EncoderWeights& weights);
-  void build_above(const EncoderWeights& weights, Pooling pooling, const std::vector<LayerSites>& sites);
+  void build_below(const TransformerWeights& weights);
+  void build_above(const TransformerWeights& weights, const std::vector<LayerSites>& sites);
 
   native::Numbers<T> embed(const Batch& batch) const;
   std::vector<torch::Tensor> prefixes(const Batch& batch) const;
@@ -79,6 +82,7 @@ class NativeEncoder final : public Model {
   ModelConfig config_;
   std::vector<Site> sites_;
   std::vector<native::MatrixShape> site_shapes_;
+  Readout readout_;
   native::MatrixShape head_;
   int64_t lowest_layer_;
   bool all_ask_;  // in the lowest adapted layer every token asks, not only the first

@@ -1,0 +1,91 @@
+#include "model/transformer.h"
+
+#include "core/error.h"
+#include "core/option_values.h"
+#include "model/family.h"
+#include "model/native_transformer.h"
+#include "model/on_device.h"
+#include "model/reference_transformer.h"
+
+namespace pf2lora {
+namespace {
+
+Pooling pooling(const Options& options, const ModelConfig& config) {
+  if (options.pooling == "auto") return config.causal ? Pooling::last : Pooling::cls;
+  return options.pooling == "cls"      ? Pooling::cls
+         : options.pooling == "pooler" ? Pooling::pooler
+         : options.pooling == "last"   ? Pooling::last
+                                       : Pooling::mean;
+}
+
+Readout readout(const Options& options, const ModelConfig& config, Task task, int64_t classes) {
+  const std::string& family = config.family->architecture;
+  if (task == Task::generation && !config.causal)
+    throw OptionError(options.data + " is for generation, but " + options.model + " is a " + family +
+                      ", which sees tokens before they are generated; give a decoder with --model");
+  if (options.classifier == "dense" && config.dense_activation.empty())
+    throw OptionError("--classifier dense is not offered for a " + family +
+                      ", whose head in transformers is linear; leave it at auto");
+  const Readout plain{task, pooling(options, config), classes};
+  if (!plain.by_example()) return plain;
+  const bool dense = !config.dense_activation.empty() && plain.pooling == Pooling::cls;
+  return {task, plain.pooling, classes, options.classifier == "auto" ? dense : options.classifier == "dense"};
+}
+
+// Whether the native implementation takes the run.
+bool takes_native(const Options& options, const Demands& demands, const ModelConfig& config,
+                  const Readout& readout) {
+  const bool covered = NativeTransformer<float>::covers(config, readout);
+  if (options.backend == "native" && !covered)
+    throw OptionError("--backend native does not cover " + options.model + ", a " +
+                      config.family->architecture + ", for this task; leave it at auto");
+  if (options.backend == "native" && demands.prompts)
+    throw OptionError("--backend native has no room for the prompts of --algorithm " + options.algorithm +
+                      "; leave it at auto, or give --backend reference");
+  if (options.backend == "native" && options.device != "cpu")
+    throw OptionError("--backend native computes on the processor, not on --device " + options.device +
+                      "; leave it at auto, or give --device cpu");
+  return options.backend != "reference" && covered && !demands.prompts && options.device == "cpu";
+}
+
+// How the native implementation, if it takes the run, keeps the weights of the layers.
+native::Storage storage(const Options& options, bool native) {
+  if (options.precision != "bf16") return native::Storage::full;
+  if (!native)
+    throw OptionError("--precision bf16 is not offered by --backend reference, which " +
+                      (options.backend == "reference" ? "was asked for"
+                       : options.device != "cpu"      ? "--device " + options.device + " needs"
+                                                      : "this model or --algorithm needs") +
+                      "; give --precision fp32");
+  if (native::kernels<float>().product_half == nullptr)
+    throw OptionError(
+        "--precision bf16 needs a processor with AVX512-BF16, and this one has none; give "
+        "--precision fp32");
+  return native::Storage::bf16;
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfig& config, Task task,
+                                        int64_t classes, const Demands& demands, int64_t local_rank) {
+  const Readout read = readout(options, config, task, classes);
+  const bool native = takes_native(options, demands, config, read), wide = options.precision == "fp64";
+  const native::Storage stored = storage(options, native);
+  const torch::Device device = find_device(options.device, local_rank);
+  TransformerWeights weights = read_transformer_weights(
+      options.model, config,
+      {.pooler = read.by_example() && read.pooling == Pooling::pooler, .scores = task == Task::generation},
+      torch::dtype(wide ? torch::kFloat64 : torch::kFloat32).device(device));
+  std::vector<Site> sites = transformer_sites(config, options.targets,
+                                              parse_adapted_layers(options.adapted_layers, config.layers));
+  const int64_t cache = options.prefix_cache << 20;
+  if (!native) {
+    std::unique_ptr<Model> model =
+        std::make_unique<ReferenceTransformer>(std::move(weights), std::move(sites), read, cache);
+    return device.is_cpu() ? std::move(model) : std::make_unique<OnDevice>(std::move(model));
+  }
+  if (wide) return std::make_unique<NativeTransformer<double>>(weights, std::move(sites), read, cache);
+  return std::make_unique<NativeTransformer<float>>(weights, std::move(sites), read, cache, stored);
+}
+
+}  // namespace pf2lora
