@@ -173,7 +173,8 @@ class FedDpa final : public Algorithm {
     for (size_t g = 0; g < known.size(); ++g) {
       const int64_t first = batch.client_offsets[g];
       const Tensor own = features.narrow(0, first, batch.client_offsets[g + 1] - first);
-      weights.push_back((own_.local_weight * own.matmul(known[g].t()).mean(1)).clamp(0, 1));
+      // The mean over products, as a product with the mean: row by row, so with the same bits in any batch.
+      weights.push_back((own_.local_weight * (own * known[g].mean(0)).sum(1)).clamp(0, 1));
     }
     return torch::cat(weights);
   }
