@@ -14,6 +14,9 @@ namespace {
 constexpr int64_t kEvaluationTokens = 512;  // of a batch, about
 
 void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Options& options) {
+  if (dataset.task != Task::classification)
+    throw InputError(options.data + " is for " + task_name(dataset.task) +
+                     ", which this program does not train yet; choose a dataset for classification");
   if (dataset.vocabulary_size > config.vocabulary)
     throw InputError(options.data + " was tokenised for a vocabulary of " +
                      std::to_string(dataset.vocabulary_size) + ", but " + options.model + " has " +

@@ -30,7 +30,8 @@ SENTENCES = [
 ]
 
 sys.path.insert(0, str(ROOT / "jobs"))
-from prepare_sources import definition, stratified_test_rows  # noqa: E402
+from prepare_rows import stratified_test_rows  # noqa: E402
+from prepare_wordnet import definition  # noqa: E402
 
 
 def prepare(*arguments: object, offline: bool = True) -> subprocess.CompletedProcess[str]:
@@ -141,7 +142,8 @@ def test_the_file_has_the_documented_layout(tmp_path: Path, words: Path) -> None
     assert attributes.pop("created_utc").endswith("Z")
     assert attributes.pop("command").startswith("jobs/prepare.py csv --train")
     assert attributes == {
-        "format": "pf2lora-dataset", "format_version": 1, "name": "out", "source": "t.csv, v.csv, v.csv",
+        "format": "pf2lora-dataset", "format_version": 2, "name": "out", "task": "classification",
+        "metrics": "accuracy", "source": "t.csv, v.csv, v.csv",
         "licence": "CC0", "text_columns": "text", "tokenizer": str(words), "tokenizer_sha256": tokenizer,
         "vocabulary_size": 6, "max_length": 16, "input_sha256": both,
     }  # fmt: skip
