@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Turns text into dataset.h5, the token ids that pf2lora trains on: classes, values, answers or texts to write."""
+
 from __future__ import annotations
 
 import argparse
@@ -64,8 +65,11 @@ def read_source(options: argparse.Namespace) -> Source:
 def split_training_rows(rows: list[Row], task: str, test_share: float, seed: int) -> list[Row]:
     """Moves a share of the training rows to the test split; validation rows stay."""
     training = [row for row in rows if row.split == TRAIN]
-    split_off = split_off_test_texts if task in (SPAN, GENERATION) else split_off_test
-    return split_off(training, test_share, seed) + [row for row in rows if row.split != TRAIN]
+    if task in (SPAN, GENERATION):
+        training = split_off_test_texts(training, test_share, seed)
+    else:
+        training = split_off_test(training, test_share, seed, by_label=task == CLASSIFICATION)
+    return training + [row for row in rows if row.split != TRAIN]
 
 
 def chosen_length(options: argparse.Namespace, model: Model) -> int:
@@ -149,7 +153,7 @@ def prepare(options: argparse.Namespace) -> None:
         print(f"prepare.py: {note}")
     report_refused(source.refused + refused, options.strict)
     check_rows(rows, named_files(options), task)
-    for note in [*label_notes(rows), *tokens.notes]:
+    for note in [*label_notes(list(dict.fromkeys(rows))), *tokens.notes]:
         print(f"prepare.py: {note}")
     for warning in label_warnings(rows) if task == CLASSIFICATION else []:
         print(f"prepare.py: warning: {warning}", file=sys.stderr)

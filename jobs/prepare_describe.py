@@ -1,4 +1,5 @@
 """What a dataset.h5 holds, as a page of text."""
+
 from __future__ import annotations
 
 import json

@@ -11,10 +11,11 @@ ATTRIBUTES; task is one of
   generation      the label is a category; target int32 [N]: the first token of the example that is learned, those
                   before it are the prompt
 Span and generation: item int32 [N], the question or prompt that an example belongs to, and by item item_id [I],
-item_text [I] (the context, the prompt), item_references [I] (a JSON list of texts). A question's windows stand together.
-Where the data name clients: client int32 [N] and client_name [K]. For pairs, where the model tells token types apart:
-token_types int8 [T]; without it all are 0.
+item_text [I] (the context, the prompt), item_references [I] (a JSON list of texts). A question's windows stand
+together. Where the data name clients: client int32 [N] and client_name [K]. For pairs, where the model tells token
+types apart: token_types int8 [T]; without it all are 0.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,8 +33,8 @@ from prepare_tokens import Tokens
 
 FORMAT, FORMAT_VERSION = "pf2lora-dataset", 2
 ATTRIBUTES = (
-    "name", "task", "metrics", "source", "licence", "text_columns", "tokenizer", "tokenizer_sha256", "vocabulary_size", "max_length",
-    "input_sha256", "created_utc", "command",
+    "name", "task", "metrics", "source", "licence", "text_columns", "tokenizer", "tokenizer_sha256",
+    "vocabulary_size", "max_length", "input_sha256", "created_utc", "command",
 )  # fmt: skip
 NAMES_SHOWN = 5
 

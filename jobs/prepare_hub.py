@@ -1,4 +1,5 @@
 """The Hugging Face hub, through its package datasets."""
+
 from __future__ import annotations
 
 import hashlib
@@ -51,8 +52,7 @@ def hub_splits(name: str, present: list[str], named: dict[int, str]) -> dict[int
         if splits.get(split) not in present:
             option = SPLIT_NAMES[split]
             raise InputError(
-                f"'{name}' has no split '{splits.get(split, option)}'; name one of {', '.join(present)} with "
-                f"--{option}"
+                f"'{name}' has no split '{splits.get(split, option)}'; name one of {', '.join(present)} with --{option}"
             )
     return {s: n for s, n in splits.items() if s in named or n not in named.values()}
 

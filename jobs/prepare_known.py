@@ -1,4 +1,5 @@
 """Data sets that are known by name: where the hub has them, what their own files look like, and how they are judged."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -157,7 +158,9 @@ def read_known(
             source = read_hub(known.hub, known.splits, columns, make, with_test, known.hub_options)
         except InputError as error:
             looks = " or ".join(layout.look for layout in known.layouts.values())
-            raise InputError(f"{error}. {name} can be read from files, too: --train FILE --test FILE ({looks})") from None
+            raise InputError(
+                f"{error}. {name} can be read from files, too: --train FILE --test FILE ({looks})"
+            ) from None
         source.licence = known.licence
         return source
     source = Source(origin=", ".join(path.name for path in files.values()), licence=known.licence, splits=set(files))

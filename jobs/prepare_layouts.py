@@ -2,6 +2,7 @@
 
 A reader gives the values of one record under the names that the hub uses too; a RowMaker makes rows of them.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """The command line of prepare.py."""
+
 from __future__ import annotations
 
 import argparse
@@ -161,7 +162,9 @@ def check_usage(options: argparse.Namespace) -> None:
         raise UsageError(f"no --output for {options.dataset}: name the file to write, such as data/mine.h5")
     if options.train is None and (options.dataset in READERS or options.dataset in KNOWN and named_files(options)):
         folder = options.dataset in KNOWN and FOLDER in KNOWN[options.dataset].layouts
-        raise UsageError(f"no --train for {options.dataset}: name the {'folder' if folder else 'file'} of the training rows")
+        raise UsageError(
+            f"no --train for {options.dataset}: name the {'folder' if folder else 'file'} of the training rows"
+        )
     if options.test is not None and options.test_share is not None:
         raise UsageError("--test and --test-share exclude each other: leave one out")
     output = output_path(options)

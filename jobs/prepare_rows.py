@@ -2,6 +2,7 @@
 
 Nothing here knows about files, tokens or HDF5.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -145,9 +146,9 @@ def stratified_test_rows(labels: list[Any], texts: list[str], share: float, seed
     return chosen
 
 
-def split_off_test(rows: list[Row], share: float, seed: int) -> list[Row]:
+def split_off_test(rows: list[Row], share: float, seed: int, by_label: bool = True) -> list[Row]:
     keys = [row.text if row.text2 is None else row.text + "\0" + row.text2 for row in rows]
-    chosen = stratified_test_rows([row.label for row in rows], keys, share, seed)
+    chosen = stratified_test_rows([row.label if by_label else "" for row in rows], keys, share, seed)
     return [replace(row, split=TEST if test else TRAIN) for row, test in zip(rows, chosen)]
 
 

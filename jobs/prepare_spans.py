@@ -1,4 +1,5 @@
 """Answers as spans of a context: windows of (question, context), as run_squad of Devlin et al. 2019 cuts them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator

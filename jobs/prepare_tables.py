@@ -1,4 +1,5 @@
 """Tables of text: TSV, CSV, JSONL. A reader gives (line number, values by column or the reason why there are none)."""
+
 from __future__ import annotations
 
 import csv
@@ -115,6 +116,7 @@ def cells_by_name(header: list[str], cells: list[str]) -> Values | BadRow:
     if len(cells) != len(header):
         return BadRow(f"{len(cells)} columns instead of {len(header)}")
     return dict(zip(header, cells))
+
 
 def check_file(path: Path, split: int, folder: bool = False) -> None:
     if not (path.is_dir() if folder else path.is_file()):

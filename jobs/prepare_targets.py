@@ -1,8 +1,10 @@
 """Generation: a prompt and what is to be written after it, as one sequence of tokens.
 
-The sequence is that of the fine-tuning of GPT-2 by Hu et al. 2021 (arXiv 2106.09685): prompt, end-of-text token, a space
-and the target, end-of-text token. A model with another token at the beginning than at the end (Llama) gets it first.
+The sequence is that of the fine-tuning of GPT-2 by Hu et al. 2021 (arXiv 2106.09685): prompt, end-of-text token, a
+space and the target, end-of-text token. A model with another token at the beginning than at the end (Llama) gets it
+first.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -61,8 +63,9 @@ def tokenize_targets(model: Model, rows: list[Row], max_length: int) -> tuple[To
     try:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
+            texts = [space + (row.target or "") for row in batch]
             prompts = tokenizer.encode_batch_fast([row.text for row in batch], add_special_tokens=False)
-            written = tokenizer.encode_batch_fast([space + (row.target or "") for row in batch], add_special_tokens=False)
+            written = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for row, prompt, target in zip(batch, prompts, written):
                 room = max_length - len(begin) - len(target.ids) - 2
                 if not prompt.ids or not target.ids:

@@ -1,4 +1,5 @@
 """From text to token ids with the tokenizer of a model directory (Hugging Face tokenizers, tokenizer.json)."""
+
 from __future__ import annotations
 
 import json

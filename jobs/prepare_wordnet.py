@@ -1,4 +1,5 @@
 """The built-in data: definitions of WordNet's nouns, to tell which lexicographer file a noun is in."""
+
 from __future__ import annotations
 
 import re

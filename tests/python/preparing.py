@@ -1,4 +1,5 @@
 """Runs jobs/prepare.py and makes small models for it: shared by the tests of what it writes."""
+
 from __future__ import annotations
 
 import json
@@ -63,7 +64,9 @@ def byte_level(texts: list[str], special: list[str], size: int = 400) -> Tokeniz
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

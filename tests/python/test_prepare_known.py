@@ -1,4 +1,5 @@
 """Data sets known by name: their own files, the hub's rows of the same, labels, values and token types."""
+
 from __future__ import annotations
 
 import csv
@@ -17,9 +18,13 @@ from prepare_layouts import body_of  # isort: skip
 from prepare_rows import TEST, TRAIN, VALIDATION, InputError  # isort: skip
 
 TEXTS = ["the cat sat on a mat", "dogs run far", "one two three four five six seven"]
-NAMES = {"cola": ["unacceptable", "acceptable"], "sst2": ["negative", "positive"],
-         "mrpc": ["not_equivalent", "equivalent"], "qqp": ["not_duplicate", "duplicate"],
-         "wnli": ["not_entailment", "entailment"]}  # of classes that files have as 0 and 1; fmt: skip
+NAMES = {
+    "cola": ["unacceptable", "acceptable"],
+    "sst2": ["negative", "positive"],
+    "mrpc": ["not_equivalent", "equivalent"],
+    "qqp": ["not_duplicate", "duplicate"],
+    "wnli": ["not_entailment", "entailment"],
+}  # of classes that files have as 0 and 1; fmt: skip
 
 # GLUE's files, as its download script leaves them: header, rows.
 GLUE = {
@@ -42,7 +47,7 @@ STSB = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tse
 
 
 def stsb(path: Path, *scores: str) -> Path:
-    lines = [f"{i}\tmain-news\tf\t2012\t{i}\tn\tn\tthe cat\ta \"cat {i}\t{score}\n" for i, score in enumerate(scores)]
+    lines = [f'{i}\tmain-news\tf\t2012\t{i}\tn\tn\tthe cat\ta "cat {i}\t{score}\n' for i, score in enumerate(scores)]
     return write(path, STSB + "".join(lines))
 
 
@@ -123,7 +128,11 @@ def test_a_value_that_is_no_number_is_an_input_error(tmp_path: Path, bert: Path,
 
 
 def test_regression_of_a_table(tmp_path: Path, bert: Path) -> None:
-    rows = [{"a": "the cat", "b": "a cat", "y": 1}, {"a": "dogs", "b": "cats", "y": -1.25}, {"a": "far", "b": "on", "y": "7"}]
+    rows = [
+        {"a": "the cat", "b": "a cat", "y": 1},
+        {"a": "dogs", "b": "cats", "y": -1.25},
+        {"a": "far", "b": "on", "y": "7"},
+    ]
     train, out = write(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows))), tmp_path / "o.h5"
     made("jsonl", "--task", "regression", "--train", train, "--test", train, "--text", "a", "--text2", "b", "--label", "y",
          "--model", bert, "--output", out)  # fmt: skip
@@ -136,6 +145,16 @@ def test_regression_of_a_table(tmp_path: Path, bert: Path) -> None:
         assert texts_of(file, "class_name") == ["1"]
 
 
+def test_the_share_of_a_regression_does_not_go_by_value(tmp_path: Path, bert: Path) -> None:
+    train, out = (
+        write(tmp_path / "t.tsv", "text\tlabel\n" + "".join(f"cat {i}\t{i}\n" for i in range(50))),
+        tmp_path / "o.h5",
+    )
+    made("tsv", "--task", "regression", "--train", train, "--model", bert, "--output", out)
+    with h5py.File(out) as file:
+        assert file["split"][:].tolist().count(2) == 10
+
+
 # Token types
 
 
@@ -143,7 +162,9 @@ def test_regression_of_a_table(tmp_path: Path, bert: Path) -> None:
 def test_token_types_of_pairs_are_those_of_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pairs = [("the cat sat", "a cat?"), ("far " * 80, "near " * 80), ("naïve — 日本", "x")]
-    train = write(tmp_path / "t.jsonl", "".join(json.dumps({"a": a, "b": b, "y": i % 2}) + "\n" for i, (a, b) in enumerate(pairs)))
+    train = write(
+        tmp_path / "t.jsonl", "".join(json.dumps({"a": a, "b": b, "y": i % 2}) + "\n" for i, (a, b) in enumerate(pairs))
+    )
     out = tmp_path / "o.h5"
     made("jsonl", "--train", train, "--test", train, "--text", "a", "--text2", "b", "--label", "y", "--model", MINILM,
          "--output", out)  # fmt: skip
@@ -170,7 +191,9 @@ def test_token_types_are_left_out_where_the_model_has_one_or_none(tmp_path: Path
 
 def test_ag_news_joins_title_and_description(tmp_path: Path, bert: Path) -> None:
     text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([("3", "the cat", "sat, far"), ("1", "dogs", "run"), ("4", "one", "two")])
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(
+        [("3", "the cat", "sat, far"), ("1", "dogs", "run"), ("4", "one", "two")]
+    )
     train, table = write(tmp_path / "train.csv", text.getvalue()), tmp_path / "train.tsv"
     write(table, "sentence\tlabel\nthe cat sat, far\tBusiness\ndogs run\tWorld\none two\tSci/Tech\n")
     out = tmp_path / "o.h5"
@@ -180,12 +203,14 @@ def test_ag_news_joins_title_and_description(tmp_path: Path, bert: Path) -> None
         assert file["labels"][:].tolist() == [1, 0, 2] * 2
         tokens = [row.tolist() for row in rows_of(file, "tokens")]
         assert tokens[:3] == tokens[3:]
-    done = prepare("ag_news", "--train", write(tmp_path / "t.json", "{}"), "--model", bert, "--output", out, "--overwrite")
+    done = prepare(
+        "ag_news", "--train", write(tmp_path / "t.json", "{}"), "--model", bert, "--output", out, "--overwrite"
+    )
     assert done.returncode == 3 and "t.json is no file of ag_news: it takes CSV" in done.stderr
 
 
 def test_newsgroups_are_folders_of_postings(tmp_path: Path, bert: Path) -> None:
-    message = ("From: a@b\nSubject: cats\n\nA man writes:\n> dogs run\nthe cat sat\n\non a mat\n\n--\nsigned, me\n")
+    message = "From: a@b\nSubject: cats\n\nA man writes:\n> dogs run\nthe cat sat\n\non a mat\n\n--\nsigned, me\n"
     assert body_of(message) == "the cat sat\n\non a mat\n"
     assert body_of("Subject: x\n\none\n--\ntwo\n\nthree") == "one\n--\ntwo"
     assert body_of("Subject: x\n\none two") == "one two"
@@ -193,10 +218,12 @@ def test_newsgroups_are_folders_of_postings(tmp_path: Path, bert: Path) -> None:
         for group, names in (("rec.cats", ("7", "12")), ("rec.dogs", ("3",))):
             (tmp_path / split / group).mkdir(parents=True)
             for name in names:
-                write(tmp_path / split / group / name, message.replace("mat", f"mat {name} ") .encode() + b"caf\xe9")
+                write(tmp_path / split / group / name, message.replace("mat", f"mat {name} ").encode() + b"caf\xe9")
     write(tmp_path / "train" / "rec.dogs" / "empty", "Subject: none\n\n")
     out = tmp_path / "o.h5"
-    done = made("20newsgroups", "--train", tmp_path / "train", "--test", tmp_path / "test", "--model", bert, "--output", out)
+    done = made(
+        "20newsgroups", "--train", tmp_path / "train", "--test", tmp_path / "test", "--model", bert, "--output", out
+    )
     assert "empty text (train:4)" in done.stderr
     with h5py.File(out) as file:
         assert texts_of(file, "class_name") == ["rec.cats", "rec.dogs"]
@@ -272,7 +299,9 @@ def test_lists_of_records_are_read_as_dictionaries_of_lists(monkeypatch: pytest.
     part = datasets.Dataset.from_list([row])
     monkeypatch.setattr(prepare_hub, "load_hub", lambda *_: {"train": part, "dev": part, "test": part})
     rows = read_known("web_nlg", {}, None, None, with_test=True).rows
-    assert [(row.split, row.text, row.target) for row in rows] == [(split, "a : is : b", "a is b") for split in range(3)]
+    assert [(row.split, row.text, row.target) for row in rows] == [
+        (split, "a : is : b", "a is b") for split in range(3)
+    ]
 
 
 def test_a_hub_out_of_reach_names_the_files_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +329,14 @@ def test_a_hub_out_of_reach_names_the_files_that_do(monkeypatch: pytest.MonkeyPa
         (["squad", "--label", "a", "--output", "x.h5"], "--label means nothing for squad"),
         (["squad", "--task", "generation", "--output", "x.h5"], "--task means nothing for squad"),
         (["e2e", "--stride", "3", "--output", "x.h5"], "--stride means nothing for e2e"),
-        (["tsv", "--train", "x", "--target", "a", "--output", "x.h5"], "--target means nothing for --task classification"),
-        (["tsv", "--train", "x", "--task", "generation", "--text2", "a", "--output", "x.h5"], "--text2 means nothing for"),
+        (
+            ["tsv", "--train", "x", "--target", "a", "--output", "x.h5"],
+            "--target means nothing for --task classification",
+        ),
+        (
+            ["tsv", "--train", "x", "--task", "generation", "--text2", "a", "--output", "x.h5"],
+            "--text2 means nothing for",
+        ),
         (["tsv", "--train", "x", "--task", "span", "--output", "x.h5"], "invalid choice: 'span'"),
         (["squad", "--stride", "0", "--output", "x.h5"], "--stride"),
     ],
@@ -314,7 +349,9 @@ def test_wrong_command_lines_exit_2(arguments: list[str], message: str) -> None:
 
 def test_a_client_column_that_is_not_there_is_named(tmp_path: Path, bert: Path) -> None:
     path = write(tmp_path / "t.json", LOCAL["squad"][1])
-    done = prepare("squad", "--train", path, "--test", path, "--model", bert, "--output", tmp_path / "o.h5", "--client", "author")
+    done = prepare(
+        "squad", "--train", path, "--test", path, "--model", bert, "--output", tmp_path / "o.h5", "--client", "author"
+    )
     assert done.returncode == 3
     assert "no column 'author' for --client; there are: id, title, context, question, answers" in done.stderr
 

@@ -1,4 +1,5 @@
 """Generation in jobs/prepare.py: E2E, WebNLG and tables, as prompt, end-of-text, space and target, end-of-text."""
+
 from __future__ import annotations
 
 import csv
@@ -53,7 +54,7 @@ def test_e2e_is_prompt_and_reference_with_an_end_each(tmp_path: Path, gpt2: Path
             prompt, text = reference(PROMPTS[mr])["input_ids"], reference(" " + ref.strip())["input_ids"]
             assert tokens.tolist() == [*prompt, 0, *text, 0]
             assert at == len(prompt) + 1
-        assert reference.decode(rows_of(file, "tokens")[0][target[0]:]) == f" {ROWS[0][1]}<|endoftext|>"
+        assert reference.decode(rows_of(file, "tokens")[0][target[0] :]) == f" {ROWS[0][1]}<|endoftext|>"
         assert texts_of(file, "class_name") == ["none", "pub"]
         assert file["labels"][:].tolist() == [1, 0, 1, 1] * 2
         assert file["item"][:].tolist() == [0, 1, 0, 0, 2, 3, 2, 2]
@@ -70,7 +71,9 @@ def test_e2e_is_prompt_and_reference_with_an_end_each(tmp_path: Path, gpt2: Path
 def test_references_are_those_of_the_rows_own_split(tmp_path: Path, gpt2: Path) -> None:
     train, test = table(tmp_path / "a.csv", ROWS), table(tmp_path / "b.csv", [(VAULTS, "Another text.")])
     out = tmp_path / "o.h5"
-    made("e2e", "--train", train, "--test", test, "--model", gpt2, "--output", out, "--client", "near", "--label", "area")
+    made(
+        "e2e", "--train", train, "--test", test, "--model", gpt2, "--output", out, "--client", "near", "--label", "area"
+    )
     with h5py.File(out) as file:
         assert json.loads(texts_of(file, "item_references")[-1]) == ["Another text."]
         assert texts_of(file, "client_name") == ["Café Adriatic", "none"]
@@ -129,7 +132,9 @@ def test_long_prompts_lose_their_left_end_and_long_targets_are_refused(tmp_path:
 
 def test_targets_that_never_fit_are_an_input_error(tmp_path: Path, gpt2: Path) -> None:
     train = table(tmp_path / "t.csv", ROWS)
-    done = prepare("e2e", "--train", train, "--test", train, "--model", gpt2, "--output", tmp_path / "o.h5", "--max-length", 8)
+    done = prepare(
+        "e2e", "--train", train, "--test", train, "--model", gpt2, "--output", tmp_path / "o.h5", "--max-length", 8
+    )
     assert done.returncode == 3
     assert "target too long for --max-length 8 (t.csv:2" in done.stderr and "no row is left" in done.stderr
 
@@ -148,7 +153,9 @@ def test_columns_of_a_table(tmp_path: Path, gpt2: Path) -> None:
 TRIPLES = [("Aarhus_Airport", "cityServed", '"Aarhus, Denmark"'), ("Aarhus_Airport", "elevation", "25.0")]
 
 
-def web_nlg_entry(number: int, category: str, triples: list[tuple[str, str, str]], texts: list[tuple[str, str]]) -> dict:
+def web_nlg_entry(
+    number: int, category: str, triples: list[tuple[str, str, str]], texts: list[tuple[str, str]]
+) -> dict:
     return {str(number): {
         "category": category, "size": str(len(triples)), "xml_id": f"Id{number}",
         "modifiedtripleset": [dict(zip(("subject", "property", "object"), triple)) for triple in triples],
@@ -158,7 +165,9 @@ def web_nlg_entry(number: int, category: str, triples: list[tuple[str, str, str]
 
 def test_web_nlg_has_a_row_for_each_good_text(tmp_path: Path, gpt2: Path) -> None:
     entries = [
-        web_nlg_entry(1, "Airport", TRIPLES, [("good", "It serves Aarhus."), ("bad", "No."), ("good", "Aarhus has it.")]),
+        web_nlg_entry(
+            1, "Airport", TRIPLES, [("good", "It serves Aarhus."), ("bad", "No."), ("good", "Aarhus has it.")]
+        ),
         web_nlg_entry(2, "Food", [("Bacon", "country", "Spain")], [("good", "Bacon is from Spain.")]),
         web_nlg_entry(3, "Food", TRIPLES[:1], [("bad", "Bad.")]),
     ]
