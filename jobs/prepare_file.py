@@ -1,30 +1,41 @@
-"""dataset.h5: writing one, and describing one.
+"""dataset.h5, format version 2: N examples of T tokens.
 
-Layout, format version 1: tokens int32 [T] (all examples end to end), offsets int64 [N + 1], labels int32 [N],
-split int8 [N] (0 train, 1 validation, 2 test), class_name [C] UTF-8, and where the data names clients
-client int32 [N] and client_name [K]. Root attributes: see ATTRIBUTES.
+Always: tokens int32 [T] (all examples end to end), offsets int64 [N + 1], split int8 [N] (0 train, 1 validation,
+2 test), labels int32 [N] with class_name [C] UTF-8: what partitions share examples out by. Root attributes: see
+ATTRIBUTES; task is one of
+  classification  the label is the class
+  regression      the label is the value, rounded; values float32 [N]
+  span            the label is answered or unanswerable; an example is a window of (question, context); span int32
+                  [N, 2]: first and last token of the answer in the example, 0 and 0 where it is not in it;
+                  token_characters int32 [T, 2]: begin and end in the context, in code points, -1 outside it
+  generation      the label is a category; target int32 [N]: the first token of the example that is learned, those
+                  before it are the prompt
+Span and generation: item int32 [N], the question or prompt that an example belongs to, and by item item_id [I],
+item_text [I] (the context, the prompt), item_references [I] (a JSON list of texts). A question's windows stand
+together. Where the data name clients: client int32 [N] and client_name [K]. For pairs, where the model tells token
+types apart: token_types int8 [T]; without it all are 0.
 """
+
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from prepare_sources import SPLIT_NAMES, TEST, TRAIN, InputError, Row
+from prepare_rows import TEST, TRAIN, InputError, Row
 from prepare_tokens import Tokens
-from tokenizers import Tokenizer
 
-FORMAT, FORMAT_VERSION = "pf2lora-dataset", 1
+FORMAT, FORMAT_VERSION = "pf2lora-dataset", 2
 ATTRIBUTES = (
-    "name", "source", "licence", "text_columns", "tokenizer", "tokenizer_sha256", "vocabulary_size", "max_length",
-    "input_sha256", "created_utc", "command",
+    "name", "task", "metrics", "source", "licence", "text_columns", "tokenizer", "tokenizer_sha256",
+    "vocabulary_size", "max_length", "input_sha256", "created_utc", "command",
 )  # fmt: skip
-EXAMPLES_SHOWN = 3
 NAMES_SHOWN = 5
 
 
@@ -41,12 +52,13 @@ def is_integer(name: str) -> bool:
     return digits.isascii() and digits.isdigit()
 
 
-def numbered(values: Iterable[str | int]) -> Naming:
-    """Distinct values in order: by number when all are integers, else by code point."""
+def numbered(values: Iterable[str | int], order: Sequence[str] = ()) -> Naming:
+    """Distinct values: those in order first, then by number when all are integers, else by code point."""
     names = [str(value) for value in values]
     distinct = set(names)
     by_number = all(is_integer(name) for name in distinct)
-    ordered = sorted(distinct, key=lambda name: (int(name) if by_number else 0, name))
+    place = {name: i for i, name in enumerate(order)}
+    ordered = sorted(distinct, key=lambda name: (place.get(name, len(place)), int(name) if by_number else 0, name))
     position = {name: i for i, name in enumerate(ordered)}
     return Naming(ordered, np.fromiter((position[name] for name in names), np.int32, len(names)))
 
@@ -55,7 +67,9 @@ def text_dataset(file: h5py.File, name: str, values: list[str]) -> None:
     file.create_dataset(name, data=values, dtype=h5py.string_dtype("utf-8"))
 
 
-def write_dataset(path: Path, rows: list[Row], tokens: Tokens, attributes: dict[str, Any]) -> None:
+def write_dataset(
+    path: Path, rows: list[Row], tokens: Tokens, attributes: dict[str, Any], classes: Naming
+) -> None:  # fmt: skip
     """Writes to a temporary name beside path and renames, so that path is never half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -66,7 +80,6 @@ def write_dataset(path: Path, rows: list[Row], tokens: Tokens, attributes: dict[
             for name in ATTRIBUTES:
                 value = attributes[name]
                 file.attrs[name] = np.int64(value) if isinstance(value, int) else value
-            classes = numbered(row.label for row in rows)
             file["tokens"], file["offsets"] = tokens.ids.astype(np.int32), tokens.offsets.astype(np.int64)
             file["labels"] = classes.index
             file["split"] = np.asarray([row.split for row in rows], np.int8)
@@ -75,6 +88,15 @@ def write_dataset(path: Path, rows: list[Row], tokens: Tokens, attributes: dict[
                 clients = numbered(row.client for row in rows if row.client is not None)
                 file["client"] = clients.index
                 text_dataset(file, "client_name", clients.names)
+            if tokens.types is not None:
+                file["token_types"] = tokens.types
+            for name, values in tokens.columns.items():
+                file[name] = values
+            if tokens.items:
+                text_dataset(file, "item_id", [item.id for item in tokens.items])
+                text_dataset(file, "item_text", [item.text for item in tokens.items])
+                references = [json.dumps(item.references, ensure_ascii=False) for item in tokens.items]
+                text_dataset(file, "item_references", references)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -125,79 +147,3 @@ def label_warnings(rows: list[Row]) -> list[str]:
             f"{one.where}:{one.line} '{one.label}' and {other.where}:{other.line} '{other.label}'"
         )
     return warnings
-
-
-# Describing
-
-
-def open_dataset(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise InputError(f"no file {path}; jobs/prepare.py DATASET --output {path} makes one")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} is not a readable HDF5 file ({error})") from None
-    found, version = file.attrs.get("format"), file.attrs.get("format_version")
-    if found != FORMAT or version != FORMAT_VERSION:
-        file.close()
-        raise InputError(
-            f"{path} is not a {FORMAT} file of version {FORMAT_VERSION} (format: {found}, version: {version}); "
-            "make it again with jobs/prepare.py --overwrite"
-        )
-    return file
-
-
-def count_lines(file: h5py.File) -> list[str]:
-    """Rows by class and split, as a table."""
-    names = file["class_name"].asstr()[:]
-    labels, split = file["labels"][:], file["split"][:]
-    table = np.zeros((len(names), len(SPLIT_NAMES)), np.int64)
-    np.add.at(table, (labels, split), 1)
-    width = max(len("class"), *(len(name) for name in names))
-    lines = [f"  {'class':<{width}}" + "".join(f"{name:>12}" for name in SPLIT_NAMES)]
-    for name, counts in [*zip(names, table), ("all", table.sum(axis=0))]:
-        lines.append(f"  {name:<{width}}" + "".join(f"{count:>12}" for count in counts))
-    return lines
-
-
-def client_line(file: h5py.File) -> str:
-    if "client" not in file:
-        return "clients: none named"
-    counts = np.bincount(file["client"][:], minlength=len(file["client_name"]))
-    return f"clients: {len(counts)} named; examples of one: {counts.min()} to {counts.max()}"
-
-
-def length_line(file: h5py.File) -> str:
-    lengths = np.diff(file["offsets"][:])
-    at = " ".join(f"{p}%:{np.percentile(lengths, p):.0f}" for p in (5, 25, 50, 75, 95, 99))
-    return f"tokens an example: mean {lengths.mean():.1f}, {at} longest:{lengths.max()}"
-
-
-def example_lines(file: h5py.File, tokenizer: Tokenizer | None) -> list[str]:
-    names, offsets = file["class_name"].asstr()[:], file["offsets"][:]
-    lines = []
-    for i in range(min(EXAMPLES_SHOWN, len(offsets) - 1)):
-        ids = [int(token) for token in file["tokens"][offsets[i] : offsets[i + 1]]]
-        text = tokenizer.decode(ids, skip_special_tokens=False) if tokenizer else " ".join(map(str, ids))
-        where = SPLIT_NAMES[file["split"][i]]
-        lines.append(f"  {where}, {names[file['labels'][i]]}: {text}")
-    return lines
-
-
-def describe(path: Path, find_tokenizer: Any) -> str:
-    """A page of text about a dataset.h5; find_tokenizer(name, sha256) gives the Tokenizer or None."""
-    with open_dataset(path) as file:
-        try:
-            return page_of(path, file, find_tokenizer)
-        except (KeyError, IndexError) as error:
-            raise InputError(f"{path} is damaged ({error}); make it again with jobs/prepare.py --overwrite") from None
-
-
-def page_of(path: Path, file: h5py.File, find_tokenizer: Any) -> str:
-    attributes = {name: file.attrs.get(name, "") for name in ATTRIBUTES}
-    tokenizer = find_tokenizer(attributes["tokenizer"], attributes["tokenizer_sha256"])
-    lines = [f"{path}: {len(file['labels'])} examples, {len(file['class_name'])} classes"]
-    lines += [f"  {name}: {value}" for name, value in attributes.items()]
-    lines += ["rows", *count_lines(file), client_line(file), length_line(file)]
-    shown = "first examples" if tokenizer else "first examples (token ids: the tokenizer is not at hand)"
-    return "\n".join([*lines, shown, *example_lines(file, tokenizer)])

@@ -1,15 +1,16 @@
 """From text to token ids with the tokenizer of a model directory (Hugging Face tokenizers, tokenizer.json)."""
+
 from __future__ import annotations
 
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prepare_sources import InputError, Refusal, Row, files_sha256
+from prepare_rows import InputError, Refusal, Row, files_sha256
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
@@ -27,15 +28,31 @@ class Model:
     tokenizer_sha256: str
     vocabulary_size: int
     positions: int
+    token_types: int = 0  # that it tells apart
+    begin: int | None = None  # token that opens a text, where it is another than the one that ends it
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """What several rows are about: a question, or the prompt of several references."""
+
+    id: str
+    text: str
+    references: list[str]
 
 
 @dataclass
 class Tokens:
-    """Token ids of all rows end to end: row i holds ids[offsets[i]:offsets[i + 1]]."""
+    """Token ids of all rows end to end: row i holds ids[offsets[i]:offsets[i + 1]], and what else a task stores."""
 
     ids: np.ndarray
     offsets: np.ndarray
     truncated: int = 0
+    types: np.ndarray | None = None  # int8, as ids
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # by name in the file
+    items: list[Item] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def config_number(config: dict[str, Any], names: tuple[str, ...], path: Path) -> int:
@@ -54,6 +71,17 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a JSON object; --model names a folder as transformers saves it")
     return config
+
+
+def token_of(config: dict[str, Any], name: str, tokenizer: Tokenizer, path: Path) -> int | None:
+    """A token that the configuration names, the first where it names several."""
+    value = config.get(name)
+    value = value[0] if isinstance(value, list) and value else value
+    if not isinstance(value, int):
+        return None
+    if tokenizer.id_to_token(value) is None:
+        raise InputError(f"{path} has {name} {value}, which tokenizer.json does not know; they do not belong together")
+    return value
 
 
 def hub_folder(name: str) -> Path:
@@ -89,7 +117,13 @@ def load_model(name: str, folder: Path) -> Model:
     if config.get("model_type") in OFFSET_POSITIONS:
         positions -= int(config.get("pad_token_id", 1)) + 1
     vocabulary = config_number(config, ("vocab_size",), config_path)
-    return Model(name, tokenizer, files_sha256([path]), vocabulary, positions)
+    types = config.get("type_vocab_size", 2 if config.get("model_type") == "bert" else 0)
+    end = token_of(config, "eos_token_id", tokenizer, config_path)
+    begin = token_of(config, "bos_token_id", tokenizer, config_path)
+    return Model(
+        name, tokenizer, files_sha256([path]), vocabulary, positions, types if isinstance(types, int) else 0,
+        begin if begin != end else None, end,
+    )  # fmt: skip
 
 
 class Progress:
@@ -110,6 +144,30 @@ class Progress:
         self.bar.close()
 
 
+def joined(pieces: list[np.ndarray], kind: type) -> np.ndarray:
+    return np.concatenate(pieces) if pieces else np.zeros(0, kind)
+
+
+def ends_of(pieces: list[np.ndarray]) -> np.ndarray:
+    offsets = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    return offsets
+
+
+def check_vocabulary(model: Model, tokens: Tokens) -> None:
+    """Throws InputError for tokens or token types that the model has no embeddings for."""
+    if tokens.ids.size and int(tokens.ids.max()) >= model.vocabulary_size:
+        raise InputError(
+            f"the tokenizer of {model.name} gives token {int(tokens.ids.max())}, beyond the model's vocabulary of "
+            f"{model.vocabulary_size}; tokenizer.json and config.json do not belong together"
+        )
+    if tokens.types is not None and tokens.types.size and int(tokens.types.max()) >= model.token_types:
+        raise InputError(
+            f"the tokenizer of {model.name} gives token type {int(tokens.types.max())}, but config.json has "
+            f"type_vocab_size {model.token_types}; tokenizer.json and config.json do not belong together"
+        )
+
+
 def tokenize(model: Model, rows: list[Row], max_length: int) -> tuple[Tokens, list[Row], list[Refusal]]:
     """Token ids with the tokenizer's special tokens, cut to max_length (the longer text of a pair first).
 
@@ -118,9 +176,11 @@ def tokenize(model: Model, rows: list[Row], max_length: int) -> tuple[Tokens, li
     tokenizer = model.tokenizer
     tokenizer.no_padding()  # the file may hold settings of its own for both
     tokenizer.enable_truncation(max_length)
+    typed = model.token_types > 1 and any(row.text2 is not None for row in rows)
     kept: list[Row] = []
     refused: list[Refusal] = []
     pieces: list[np.ndarray] = []
+    types: list[np.ndarray] = []
     truncated = 0
     progress = Progress(len(rows))
     try:
@@ -133,16 +193,18 @@ def tokenize(model: Model, rows: list[Row], max_length: int) -> tuple[Tokens, li
                     continue
                 kept.append(row)
                 pieces.append(np.asarray(encoding.ids, np.int32))
+                if typed:
+                    types.append(np.asarray(encoding.type_ids, np.int8))
                 truncated += bool(encoding.overflowing)
             progress.add(len(batch))
     finally:
         progress.close()
-    offsets = np.zeros(len(pieces) + 1, np.int64)
-    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
-    ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-    if ids.size and int(ids.max()) >= model.vocabulary_size:
-        raise InputError(
-            f"the tokenizer of {model.name} gives token {int(ids.max())}, beyond the model's vocabulary of "
-            f"{model.vocabulary_size}; tokenizer.json and config.json do not belong together"
-        )
-    return Tokens(ids, offsets, truncated), kept, refused
+    tokens = Tokens(joined(pieces, np.int32), ends_of(pieces), truncated)
+    if typed:
+        tokens.types = joined(types, np.int8)
+    if any(row.value is not None for row in kept):
+        tokens.columns["values"] = np.asarray([row.value for row in kept], np.float32)
+    if truncated:
+        tokens.notes.append(f"rows cut to {max_length} tokens: {truncated}; see --max-length")
+    check_vocabulary(model, tokens)
+    return tokens, kept, refused

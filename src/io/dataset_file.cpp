@@ -1,6 +1,8 @@
 #include "io/dataset_file.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <filesystem>
 #include <system_error>
 
@@ -11,7 +13,8 @@ namespace pf2lora {
 namespace {
 
 constexpr const char* kFormat = "pf2lora-dataset";
-constexpr int64_t kFormatVersion = 1;
+constexpr int64_t kFormatVersion = 2;
+constexpr std::array<const char*, 4> kTasks = {"classification", "regression", "span", "generation"};
 
 // Failures of one dataset file.
 class Complaint {
@@ -29,14 +32,19 @@ class Complaint {
   std::string path_;
 };
 
-// A dataset of one axis; `wanted` is its required length, or -1.
+// A dataset of one axis, or of two when it has `columns`; `wanted` is its required length, or -1.
 template <class T>
 std::vector<T> read_column(const Hdf5File& file, const Complaint& complaint, const std::string& name,
-                           int64_t wanted) {
+                           int64_t wanted, int64_t columns = 0) {
   if (!file.exists(name)) throw complaint.file("has no dataset '" + name + "'");
   const Shape shape = file.shape(name);
-  if (shape.size() != 1) {
-    throw complaint.file("'" + name + "' has " + std::to_string(shape.size()) + " axes instead of one");
+  if (shape.size() != (columns ? 2 : 1)) {
+    throw complaint.file("'" + name + "' has " + std::to_string(shape.size()) + " axes instead of " +
+                         (columns ? "two" : "one"));
+  }
+  if (columns && shape[1] != columns) {
+    throw complaint.file("'" + name + "' has " + std::to_string(shape[1]) + " columns instead of " +
+                         std::to_string(columns));
   }
   if (wanted >= 0 && shape[0] != wanted) {
     throw complaint.file("'" + name + "' has " + std::to_string(shape[0]) + " entries instead of " +
@@ -92,6 +100,37 @@ void check_format(const Hdf5File& file, const Complaint& complaint) {
   if (version != kFormatVersion) {
     throw complaint.file("attribute 'format_version' is " + std::to_string(version) +
                          ", but this program reads " + std::to_string(kFormatVersion));
+  }
+}
+
+Task read_task(const Hdf5File& file, const Complaint& complaint) {
+  const auto name = read_attribute<std::string>(file, complaint, "task");
+  const auto found = std::find(kTasks.begin(), kTasks.end(), name);
+  if (found == kTasks.end()) {
+    throw complaint.file("attribute 'task' is '" + name +
+                         "', none of classification, regression, span, generation");
+  }
+  return static_cast<Task>(found - kTasks.begin());
+}
+
+// What a task has beside tokens and labels.
+void read_task_columns(const Hdf5File& file, const Complaint& complaint, TokenDataset& data) {
+  if (file.exists("token_types")) {
+    data.token_types =
+        read_column<int8_t>(file, complaint, "token_types", static_cast<int64_t>(data.tokens.size()));
+  }
+  if (data.task == Task::regression) {
+    data.values = read_column<float>(file, complaint, "values", data.size());
+  }
+  if (data.task == Task::span) data.span = read_column<int32_t>(file, complaint, "span", data.size(), 2);
+  if (data.task == Task::generation) {
+    data.target = read_column<int32_t>(file, complaint, "target", data.size());
+  }
+  if (data.task == Task::span || data.task == Task::generation) {
+    data.item = read_column<int32_t>(file, complaint, "item", data.size());
+    if (!file.exists("item_id")) throw complaint.file("has no dataset 'item_id'");
+    const Shape shape = file.shape("item_id");
+    data.items = shape.empty() ? 0 : shape[0];
   }
 }
 
@@ -157,7 +196,42 @@ void check_rows(const TokenDataset& data, const Complaint& complaint) {
   }
 }
 
+void check_task_columns(const TokenDataset& data, const Complaint& complaint) {
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const auto row = static_cast<size_t>(i);
+    const std::string of_tokens = " of its " + std::to_string(data.length(i)) + " tokens";
+    if (!data.token_types.empty()) {
+      for (int64_t t = data.offsets[row]; t < data.offsets[row + 1]; ++t) {
+        const int type = data.token_types[static_cast<size_t>(t)];
+        if (type < 0) throw complaint.row(i, "token type " + std::to_string(type) + " is not in [0, 127]");
+      }
+    }
+    if (!data.values.empty() && !std::isfinite(data.values[row])) {
+      throw complaint.row(i, "value " + std::to_string(data.values[row]) + " is not finite");
+    }
+    if (!data.span.empty()) {
+      const int32_t first = data.span[2 * row], last = data.span[2 * row + 1];
+      if (first < 0 || first > last || last >= data.length(i)) {
+        throw complaint.row(i, "span " + std::to_string(first) + " to " + std::to_string(last) +
+                                   " is not a span" + of_tokens);
+      }
+    }
+    if (!data.target.empty() && (data.target[row] <= 0 || data.target[row] >= data.length(i))) {
+      throw complaint.row(i, "target " + std::to_string(data.target[row]) +
+                                 " is not the number of a token after the first" + of_tokens);
+    }
+    if (!data.item.empty() && (data.item[row] < 0 || data.item[row] >= data.items)) {
+      throw complaint.row(i, "item " + std::to_string(data.item[row]) + " is outside the " +
+                                 std::to_string(data.items) + " items");
+    }
+  }
+}
+
 }  // namespace
+
+std::string task_name(Task task) {
+  return kTasks[static_cast<size_t>(task)];
+}
 
 TokenDataset read_dataset(const std::string& path) {
   const Complaint complaint(path);
@@ -165,6 +239,8 @@ TokenDataset read_dataset(const std::string& path) {
   check_format(file, complaint);
 
   TokenDataset data;
+  data.task = read_task(file, complaint);
+  data.metrics = read_attribute<std::string>(file, complaint, "metrics");
   data.name = read_attribute<std::string>(file, complaint, "name");
   data.tokenizer = read_attribute<std::string>(file, complaint, "tokenizer");
   data.tokenizer_sha256 = read_attribute<std::string>(file, complaint, "tokenizer_sha256");
@@ -190,8 +266,10 @@ TokenDataset read_dataset(const std::string& path) {
     data.client = read_column<int32_t>(file, complaint, "client", data.size());
     data.client_names = read_column<std::string>(file, complaint, "client_name", -1);
   }
+  read_task_columns(file, complaint, data);
   check_offsets(data, complaint);
   check_rows(data, complaint);
+  check_task_columns(data, complaint);
   return data;
 }
 

@@ -54,7 +54,7 @@ const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
 
 ExampleColumns TextProblem::columns() const {
   return {dataset_.tokens, dataset_.offsets, partition_.labels,  dataset_.token_types,
-          dataset_.values, dataset_.spans,   dataset_.targets};
+          dataset_.values, dataset_.span,    dataset_.target};
 }
 
 Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round,

@@ -270,10 +270,10 @@ def make_small(path: Path, made_by: str, activation: str, with_head: bool) -> No
 def glosses(model: Path, wordnet: Path, count: int, random) -> Examples:
     """Definitions of nouns drawn at random, the longest fifty and the shortest fifty of a thousand among them."""
     sys.path.insert(0, str(ROOT / "jobs"))
-    import prepare_sources
+    from prepare_wordnet import read_wordnet
     from tokenizers import Tokenizer
 
-    rows = prepare_sources.read_wordnet(wordnet, 0.0, 0).rows
+    rows = read_wordnet(wordnet, 0.0, 0).rows
     names = sorted({row.label for row in rows})
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()

@@ -1,5 +1,8 @@
 #include "io/dataset_file.h"
 
+#include <cmath>
+#include <limits>
+
 #include "core/error.h"
 #include "io/hdf5_file.h"
 #include "temporary_directory.h"
@@ -17,7 +20,9 @@ const std::string kSha256(64, 'a');
 // What a dataset file of four examples holds; tests change one thing.
 struct Contents {
   std::vector<Attribute> attributes = {{"format", "pf2lora-dataset"},
-                                       {"format_version", int64_t{1}},
+                                       {"format_version", int64_t{2}},
+                                       {"task", "classification"},
+                                       {"metrics", "accuracy"},
                                        {"name", "glosses"},
                                        {"tokenizer", "models/minilm"},
                                        {"tokenizer_sha256", kSha256},
@@ -34,6 +39,10 @@ struct Contents {
   std::vector<std::string> class_names = {"noun.act", "noun.animal"};
   std::vector<int32_t> client = {};
   std::vector<std::string> client_names = {};
+  std::vector<int8_t> token_types = {};
+  std::vector<float> values = {};
+  std::vector<int32_t> span = {}, target = {}, item = {};
+  std::vector<std::string> item_id = {};
 
   void set(const std::string& name, const AttributeValue& value) {
     for (Attribute& attribute : attributes) {
@@ -41,6 +50,23 @@ struct Contents {
     }
   }
 };
+
+// Four examples of 3, 1, 4 and 1 tokens, of which a span or a target can only be in the long ones.
+Contents of_task(const std::string& task) {
+  Contents contents;
+  contents.set("task", task);
+  if (task == "regression") contents.values = {0.5F, -2, 5, 0};
+  if (task == "span") contents.span = {1, 2, 0, 0, 3, 3, 0, 0};
+  if (task == "generation") {
+    contents.offsets = {0, 3, 5, 7, 9};
+    contents.target = {2, 1, 1, 1};
+  }
+  if (task == "span" || task == "generation") {
+    contents.item = {0, 0, 1, 2};
+    contents.item_id = {"a", "b", "c"};
+  }
+  return contents;
+}
 
 void write_contents(const std::string& path, const Contents& contents) {
   Hdf5File file = Hdf5File::create(path);
@@ -56,6 +82,13 @@ void write_contents(const std::string& path, const Contents& contents) {
     file.write<int32_t>("client", contents.client);
     file.write<std::string>("client_name", contents.client_names);
   }
+  if (!contents.token_types.empty()) file.write<int8_t>("token_types", contents.token_types);
+  if (!contents.values.empty()) file.write<float>("values", contents.values);
+  if (!contents.target.empty()) file.write<int32_t>("target", contents.target);
+  if (!contents.item.empty()) file.write<int32_t>("item", contents.item);
+  if (!contents.item_id.empty()) file.write<std::string>("item_id", contents.item_id);
+  if (!contents.span.empty())
+    file.write<int32_t>("span", contents.span, {static_cast<int64_t>(contents.span.size()) / 2, 2});
   file.close();
 }
 
@@ -91,6 +124,8 @@ TEST_F(DatasetFile, ReadsEverything) {
   EXPECT_EQ(data.class_names, contents.class_names);
   EXPECT_EQ(data.client, contents.client);
   EXPECT_EQ(data.client_names, contents.client_names);
+  EXPECT_EQ(data.task, Task::classification);
+  EXPECT_EQ(data.metrics, "accuracy");
   EXPECT_EQ(data.name, "glosses");
   EXPECT_EQ(data.tokenizer, "models/minilm");
   EXPECT_EQ(data.tokenizer_sha256, kSha256);
@@ -105,6 +140,49 @@ TEST_F(DatasetFile, ReadsEverything) {
 TEST_F(DatasetFile, ReadsAFileWithoutClients) {
   write_contents(path(), {});
   EXPECT_THAT(read_dataset(path()).client, IsEmpty());
+}
+
+TEST_F(DatasetFile, ReadsWhatATaskHas) {
+  Contents contents = of_task("regression");
+  contents.token_types = {0, 0, 1, 0, 0, 127, 1, 1, 0};
+  write_contents(path(), contents);
+  TokenDataset data = read_dataset(path());
+  EXPECT_EQ(data.task, Task::regression);
+  EXPECT_EQ(data.values, contents.values);
+  EXPECT_EQ(data.token_types, contents.token_types);
+  EXPECT_THAT(data.item, IsEmpty());
+
+  contents = of_task("span");
+  write_contents(path(), contents);
+  data = read_dataset(path());
+  EXPECT_EQ(data.task, Task::span);
+  EXPECT_EQ(data.span, contents.span);
+  EXPECT_EQ(data.item, contents.item);
+  EXPECT_EQ(data.items, 3);
+  EXPECT_THAT(data.token_types, IsEmpty());
+
+  contents = of_task("generation");
+  write_contents(path(), contents);
+  data = read_dataset(path());
+  EXPECT_EQ(data.task, Task::generation);
+  EXPECT_EQ(data.target, contents.target);
+  EXPECT_EQ(data.item, contents.item);
+  EXPECT_EQ(task_name(data.task), "generation");
+}
+
+TEST_F(DatasetFile, RefusesATaskWithoutItsColumns) {
+  for (const auto& [task, column] :
+       {std::pair{"regression", "values"}, {"span", "span"}, {"generation", "target"}}) {
+    Contents contents;
+    contents.set("task", task);
+    expect_refused(contents, {std::string("has no dataset '") + column + "'"});
+  }
+  Contents contents = of_task("span");
+  contents.item.clear();
+  expect_refused(contents, {"has no dataset 'item'"});
+  contents = of_task("span");
+  contents.item_id.clear();
+  expect_refused(contents, {"has no dataset 'item_id'"});
 }
 
 TEST_F(DatasetFile, RefusesEveryMissingAttribute) {
@@ -123,7 +201,8 @@ TEST_F(DatasetFile, RefusesWrongAttributes) {
     expect_refused(contents, {name, part});
   };
   refuse("format", "other-dataset", "'other-dataset'");
-  refuse("format_version", int64_t{2}, "is 2, but this program reads 1");
+  refuse("format_version", int64_t{1}, "is 1, but this program reads 2");
+  refuse("task", "ranking", "'ranking', none of classification, regression, span, generation");
   refuse("vocabulary_size", int64_t{0}, "is 0, not positive");
   refuse("max_length", int64_t{-4}, "is -4, not positive");
   refuse("max_length", "four", "not an integer");
@@ -197,6 +276,42 @@ TEST_F(DatasetFile, RefusesBadRows) {
       },
       {"example 2", "client 2", "the 2 client names"});
   refuse([](Contents& c) { c.client = {0, 0}; }, {"'client' has 2 entries instead of 4"});
+}
+
+TEST_F(DatasetFile, RefusesBadRowsOfATask) {
+  const auto refuse = [&](const std::string& task, const std::function<void(Contents&)>& change,
+                          const std::vector<std::string>& parts) {
+    Contents contents = of_task(task);
+    change(contents);
+    expect_refused(contents, parts);
+  };
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  refuse("regression", [](Contents& c) { c.values[1] = kInfinity; }, {"example 1", "value inf"});
+  refuse("regression", [](Contents& c) { c.values[3] = NAN; }, {"example 3", "nan is not finite"});
+  refuse("regression", [](Contents& c) { c.values.pop_back(); }, {"'values' has 3 entries instead of 4"});
+  refuse("span", [](Contents& c) { c.span[1] = 3; }, {"example 0", "span 1 to 3", "of its 3 tokens"});
+  refuse("span", [](Contents& c) { c.span[0] = -1; }, {"example 0", "span -1 to 2"});
+  refuse("span", [](Contents& c) { c.span[5] = 2; }, {"example 2", "span 3 to 2"});
+  refuse("span", [](Contents& c) { c.span.resize(6); }, {"'span' has 3 entries instead of 4"});
+  refuse("span", [](Contents& c) { c.item[2] = 3; }, {"example 2", "item 3", "the 3 items"});
+  refuse("span", [](Contents& c) { c.item[0] = -1; }, {"example 0", "item -1"});
+  refuse("generation", [](Contents& c) { c.target[0] = 0; }, {"example 0", "target 0", "of its 3 tokens"});
+  refuse("generation", [](Contents& c) { c.target[1] = 2; }, {"example 1", "target 2", "of its 2 tokens"});
+  refuse("generation", [](Contents& c) { c.target[3] = -1; }, {"example 3", "target -1"});
+  refuse("classification", [](Contents& c) { c.token_types = {0, 0, 0, 0, 0, -1, 0, 0, 0}; },
+         {"example 2", "token type -1 is not in [0, 127]"});
+  refuse("classification", [](Contents& c) { c.token_types = {0, 1}; },
+         {"'token_types' has 2 entries instead of 9"});
+}
+
+TEST_F(DatasetFile, RefusesASpanOfOneColumn) {
+  Contents contents = of_task("span");
+  contents.span.clear();
+  write_contents(path(), contents);
+  Hdf5File file = Hdf5File::open_for_writing(path());
+  file.write<int32_t>("span", std::vector<int32_t>{0, 0, 0, 0});
+  file.close();
+  expect_refused_file({"'span' has 1 axes instead of two"});
 }
 
 TEST_F(DatasetFile, RefusesAClientColumnWithoutNames) {

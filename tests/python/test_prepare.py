@@ -14,12 +14,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from preparing import MINILM, ROOT, examples, made, needs_minilm, prepare, write
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-ROOT = Path(__file__).resolve().parents[2]
-MINILM = ROOT / "models" / "minilm"
 WORDNET = Path("/usr/share/wordnet/data.noun")
-needs_minilm = pytest.mark.skipif(not MINILM.is_dir(), reason="models/minilm is not set up")
 needs_wordnet = pytest.mark.skipif(not WORDNET.is_file(), reason="the package wordnet-base is not installed")
 SENTENCES = [
     "A plain sentence.",
@@ -29,20 +27,8 @@ SENTENCES = [
     "UPPER lower\u00a0space x\u0301",
 ]
 
-sys.path.insert(0, str(ROOT / "jobs"))
-from prepare_sources import definition, stratified_test_rows  # noqa: E402
-
-
-def prepare(*arguments: object, offline: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1") if offline else None
-    command = [sys.executable, str(ROOT / "jobs" / "prepare.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-
-
-def made(*arguments: object) -> subprocess.CompletedProcess[str]:
-    done = prepare(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done
+from prepare_rows import stratified_test_rows  # noqa: E402
+from prepare_wordnet import definition  # noqa: E402
 
 
 @pytest.fixture
@@ -58,16 +44,6 @@ def words(tmp_path: Path) -> Path:
     config = {"model_type": "bert", "vocab_size": 6, "max_position_embeddings": 16}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def examples(file: h5py.File) -> list[list[int]]:
-    tokens, offsets = file["tokens"][:], file["offsets"][:]
-    return [tokens[a:b].tolist() for a, b in zip(offsets, offsets[1:])]
 
 
 # Tokens
@@ -141,7 +117,8 @@ def test_the_file_has_the_documented_layout(tmp_path: Path, words: Path) -> None
     assert attributes.pop("created_utc").endswith("Z")
     assert attributes.pop("command").startswith("jobs/prepare.py csv --train")
     assert attributes == {
-        "format": "pf2lora-dataset", "format_version": 1, "name": "out", "source": "t.csv, v.csv, v.csv",
+        "format": "pf2lora-dataset", "format_version": 2, "name": "out", "task": "classification",
+        "metrics": "accuracy", "source": "t.csv, v.csv, v.csv",
         "licence": "CC0", "text_columns": "text", "tokenizer": str(words), "tokenizer_sha256": tokenizer,
         "vocabulary_size": 6, "max_length": 16, "input_sha256": both,
     }  # fmt: skip
