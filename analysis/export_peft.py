@@ -1,0 +1,202 @@
+"""python -m analysis.export_peft RUN --client K|--common --output DIR: what was learned, for PEFT to open."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from . import export_readme
+from .architectures import ARCHITECTURES, Architecture, beside, by_module
+from .loader import Adapters, FormatError, Pair, load_adapters, load_scores
+
+BAD_USE, BAD_INPUT = 2, 3
+TASKS = {"features": "FEATURE_EXTRACTION", "classification": "SEQ_CLS", "language-model": "CAUSAL_LM"}
+
+
+class NoSuchClient(ValueError):
+    """A client that the run does not have."""
+
+
+@dataclass
+class Head:
+    """A classification head: weight [class, hidden], bias [class]; the option pooling names what it reads."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    pooling: str
+
+
+def one_lora(adapters: Adapters, client: int | None) -> dict[str, Pair]:
+    """What a client adds to each site (None: the common part alone) as a pair of scale 1: down [r, in], up [out, r].
+
+    Throws FormatError, which names it, where something is no LoRA or there is none.
+    """
+    prompts = sorted({path.split("/")[1] for path in adapters.slices if path.split("/")[1] in ("prompt", "prefix")})
+    if prompts:
+        raise FormatError(f"a {prompts[0]} was learned, vectors among the tokens, which is no LoRA")
+    if adapters.dense:
+        raise FormatError("the common part holds a dense update of each matrix (base_delta), which is no LoRA; export "
+                          "a run of a method that keeps to low-rank pairs")
+    if client is None:
+        if not adapters.common:
+            raise FormatError("there is no common adapter; give --client")
+        return {site: beside([pair]) for site, pair in adapters.common.items()}
+    if any(pair.combines == "gated" for pair in adapters.client.values()):
+        raise FormatError("the common and the client's pair are mixed example by example by a gate, which no LoRA is; "
+                          "--common exports the common one")
+    if not adapters.common and not adapters.client:
+        raise FormatError("the run has no adapters")
+    found = {}
+    for site in dict.fromkeys([*adapters.common, *adapters.client]):
+        common, own = adapters.common.get(site), adapters.client.get(site)
+        parts = [common] if common and (own is None or own.combines != "replaces") else []
+        if own:
+            parts.append(_used(Pair(own.down[client], own.up[client], own.scale)))
+        found[site] = beside(parts)
+    return found
+
+
+def _used(pair: Pair) -> Pair:
+    """Without the parts beyond a client's rank, which a method that gives clients ranks leaves at 0."""
+    used = pair.down.any(axis=1) | pair.up.any(axis=0)
+    used[0] = True
+    return Pair(pair.down[used], pair.up[:, used], pair.scale)
+
+
+def head_of(adapters: Adapters, client: int | None, pooling: str) -> Head | None:
+    """A client's head, its own before the common one; None where there is none."""
+    own = adapters.slices.get("client/head/weight") if client is not None else None
+    if own is not None:
+        return Head(own[client], adapters.slices["client/head/bias"][client], pooling)
+    weight = adapters.slices.get("common/head/weight")
+    return None if weight is None else Head(weight, adapters.slices["common/head/bias"], pooling)
+
+
+def architecture_of(model: str) -> tuple[str, Architecture]:
+    """The model_type in config.json of a model's directory, and its row. Throws FormatError."""
+    path = Path(model) / "config.json"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path} cannot be read ({error}); give the model's directory with --model") from error
+    if name not in ARCHITECTURES:
+        raise FormatError(f"{path} has the model_type '{name}'; known are {', '.join(ARCHITECTURES)}")
+    return name, ARCHITECTURES[name]
+
+
+def choose_task(wanted: str, name: str, row: Architecture, head: Head | None, headless: bool) -> str:
+    """A key of TASKS; `headless`: the run has no head at all. Throws FormatError for a task that does not fit."""
+    fits = head is not None and row.classifier != "" and head.pooling == row.reads
+    if wanted == "auto":
+        return "classification" if fits else "language-model" if headless and row.language_model else "features"
+    if wanted == "classification" and not fits:
+        why = "there is no head" if head is None else f"the head reads '{head.pooling}' (option pooling)"
+        form = f"reads '{row.reads}'" if row.classifier else "is more than one linear layer on a pooled state"
+        raise FormatError(f"{why}, and that of transformers' sequence classification for {name} {form}; "
+                          "--task features puts the head beside the adapter")
+    if wanted == "language-model" and not row.language_model:
+        raise FormatError(f"a model of the type {name} is no language model; choose another --task")
+    return wanted
+
+
+def config(pairs: dict[str, Pair], row: Architecture, task: str, base: str) -> dict:
+    """adapter_config.json of pairs by module name: lora_alpha is r everywhere, so that PEFT's scale is 1."""
+    ranks = {module: len(pair.down) for module, pair in pairs.items()}
+    rank = max(set(ranks.values()), key=list(ranks.values()).count)
+    others = {module.replace(".", r"\."): r for module, r in ranks.items() if r != rank}  # PEFT reads expressions
+    return {"peft_type": "LORA", "task_type": TASKS[task], "base_model_name_or_path": base, "inference_mode": True,
+            "r": rank, "lora_alpha": rank, "rank_pattern": others, "alpha_pattern": others, "lora_dropout": 0.0,
+            "bias": "none", "target_modules": list(pairs), "fan_in_fan_out": row.transposed,
+            "modules_to_save": [row.classifier] if task == "classification" else None}
+
+
+def export(run, output, client: int | None = None, model=None, base=None, task: str = "auto") -> Path:
+    """Writes a client's adapter (None: the common one) of a run's directory to the new folder `output`; returns it.
+
+    `model` is the directory of the base model, `base` what the folder calls it; both as the run has it unless given.
+    Throws FormatError, NoSuchClient, OSError.
+    """
+    run, output = Path(run), Path(output)
+    data, adapters = load_scores(run), load_adapters(run)
+    options = data.attrs["options"]
+    if options["problem"] == "matrix":
+        raise FormatError(f"{run} is of the matrix problem: there is no model that PEFT could open")
+    if client is not None and not 0 <= client < data.sizes["client"]:
+        raise NoSuchClient(f"there is no client {client}; the run has 0 to {data.sizes['client'] - 1}")
+    name, row = architecture_of(str(model or options["model"]))
+    try:
+        pairs = one_lora(adapters, client)
+        head = head_of(adapters, client, str(options["pooling"]))
+        headless = not any("/head/" in path for path in adapters.slices)
+        task = choose_task(task, name, row, head, headless)
+    except FormatError as error:
+        raise FormatError(f"{run} ({options['algorithm']}) cannot be exported: {error}") from error
+    inside = "" if task == "features" else f"{row.body}."
+    pairs = {inside + module: pair for module, pair in by_module(pairs, row).items()}
+    base = str(base or model or options["model"])
+    _write(output, pairs, head, row.classifier, config(pairs, row, task, base),
+           export_readme.text(data, client, pairs, head, task, base))
+    return output
+
+
+def _write(output: Path, pairs: dict[str, Pair], head: Head | None, classifier: str, settings: dict, readme: str):
+    """The files of a folder, which must be new or empty; the one by which PEFT knows it last."""
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty")
+    tensors = {}
+    for module, pair in pairs.items():
+        tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = pair.down, pair.scale * pair.up
+    if head:
+        _save(output / "head.safetensors", {"weight": head.weight, "bias": head.bias})
+        if settings["modules_to_save"]:
+            tensors[f"{classifier}.weight"], tensors[f"{classifier}.bias"] = head.weight, head.bias
+    _save(output / "adapter_model.safetensors", {f"base_model.model.{path}": t for path, t in tensors.items()})
+    (output / "README.md").write_text(readme, encoding="utf-8")
+    (output / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    save_file({name: np.ascontiguousarray(t, dtype=np.float32) for name, t in tensors.items()}, path,
+              metadata={"format": "pt"})
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit code: 0, 2 for bad use, 3 for what is missing or no LoRA can hold."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.export_peft",
+        description="Writes a folder that peft.PeftModel.from_pretrained(base, DIR) opens: one LoRA that adds what the "
+                    "client's levels add together, the head beside it, and a README.md that says how to load both.")
+    parser.add_argument("run", metavar="RUN", help="output directory of a run that has ended")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--client", type=int, metavar="K", help="the client whose model it is, from 0")
+    which.add_argument("--common", action="store_true", help="the common adapter alone")
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--model", metavar="DIR", help="directory of the base model [the run's]")
+    parser.add_argument("--base", metavar="NAME", help="what adapter_config.json calls the base model [as --model]")
+    parser.add_argument("--task", choices=["auto", *TASKS], default="auto",
+                        help="the model that it is for: AutoModel (features), AutoModelForSequenceClassification or "
+                             "AutoModelForCausalLM; auto: with the head inside where transformers has it in that form")
+    chosen = parser.parse_args(arguments)
+    try:
+        print(export(chosen.run, chosen.output, chosen.client, chosen.model, chosen.base, chosen.task))
+    except FormatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except NoSuchClient as error:
+        print(f"error: --client: {error}", file=sys.stderr)
+        return BAD_USE
+    except OSError as error:
+        print(f"error: the folder cannot be written: {error}; choose another --output", file=sys.stderr)
+        return BAD_USE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

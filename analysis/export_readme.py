@@ -1,0 +1,65 @@
+"""README.md of an exported adapter: how to load it and its head. Its code runs in the folder itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# By the option pooling: in words, and as code of `output`, the base model's output, and `inputs`.
+POOLED = {
+    "cls": ("the last state of the first token ([CLS]), before the pooler", ["output.last_hidden_state[:, 0]"]),
+    "pooler": ("the pooler's output, tanh(W h + b) of the first token", ["output.pooler_output"]),
+    "mean": ("the mean of the last states over all tokens that are no padding", [
+        "(output.last_hidden_state * inputs[\"attention_mask\"].unsqueeze(-1)).sum(1)",
+        "pooled = pooled / inputs[\"attention_mask\"].sum(1, keepdim=True)"]),
+}
+CLASSES = {"features": "AutoModel", "classification": "AutoModelForSequenceClassification",
+           "language-model": "AutoModelForCausalLM"}
+
+
+def text(data, client: int | None, pairs: dict, head, task: str, base: str) -> str:
+    """The page; data as analysis.load gives it, pairs by module name, head with weight, bias and pooling, or None."""
+    options, ranks = data.attrs["options"], sorted({len(pair.down) for pair in pairs.values()})
+    whose = "The common adapter" if client is None else f"Client {client}"
+    lines = ["---", f"base_model: {base}", "library_name: peft", "---", "", f"# {whose} of a pf2lora run", "",
+             f"A LoRA of rank {' or '.join(map(str, ranks))} on {len(pairs)} modules, learned by "
+             f"`{options['algorithm']}` on {data.attrs.get('data_name') or Path(str(options['data'])).stem}. "
+             "Its scale is in B: PEFT multiplies by lora_alpha / r = 1.", ""]
+    labels = f", num_labels={len(head.bias)}" if task == "classification" else ""
+    code = ["from peft import PeftModel", f"from transformers import {CLASSES[task]}", "",
+            f"base = {CLASSES[task]}.from_pretrained({base!r}{labels})",
+            "model = PeftModel.from_pretrained(base, \".\").eval()  # in this folder"]
+    lines += [*_block(code), ""]
+    if head is not None:
+        lines += _head(head, task)
+        lines += _classes(data, client)
+    elif task != "language-model":
+        lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _head(head, task: str) -> list[str]:
+    words, pooled = POOLED[head.pooling]
+    classes, hidden = head.weight.shape
+    holds = f"`head.safetensors` holds its weight [{classes}, {hidden}] and bias [{classes}]."
+    if task == "classification":
+        return ["## Head", "", f"The head is the model's classifier. {holds}", "",
+                *_block(["logits = model(**inputs).logits"]), ""]
+    reason = "" if head.pooling == "pooler" else (
+        " It is not put into transformers' model for sequence classification, which reads something else.")
+    code = ["from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
+            "head = load_file(\"head.safetensors\")", "output = model(**inputs)", f"pooled = {pooled[0]}", *pooled[1:],
+            "logits = linear(pooled, head[\"weight\"], head[\"bias\"])"]
+    return ["## Head", "", f"{holds} It reads {words}.{reason}", "", *_block(code), ""]
+
+
+def _classes(data, client: int | None) -> list[str]:
+    """The data's class of each logit; a client may read the labels permuted."""
+    names = list(data["class_name"].values)
+    if client is not None and "label_map" in data:
+        order = data["label_map"].values[client].argsort()
+        names = [names[i] for i in order]
+    return [f"Classes, in the order of the logits: {', '.join(map(str, names))}.", ""]
+
+
+def _block(code: list[str]) -> list[str]:
+    return [f"    {line}" if line else "" for line in code]

@@ -1,0 +1,158 @@
+"""python -m analysis.generation_scores FILE.jsonl [--output DIR]: BLEU, NIST, METEOR, ROUGE-L, CIDEr by client."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .generation_scorers import NAMES, Example, scorers
+from .loader import FormatError
+from .table import Table, number
+
+BAD_USE, BAD_INPUT = 2, 3
+_DIGITS = 4  # as the E2E challenge's script prints them
+
+
+@dataclass
+class Scores:
+    """Scores by name (NaN where there is none) over all examples, by client, and why some are not available."""
+
+    overall: dict[str, float]
+    clients: dict[int, dict[str, float]]
+    examples: dict[int | None, int]  # of each client, and of all under None
+    not_available: dict[str, str]
+
+    def mean_over_clients(self) -> dict[str, float]:
+        return {name: float(np.mean([scores[name] for scores in self.clients.values()])) for name in self.overall}
+
+    def table(self) -> Table:
+        """All examples, the mean over clients, and each client."""
+        found = Table("Scores of generated texts", ["", "examples", *self.overall])
+        found.rows.append(["all", str(self.examples[None]), *self._cells(self.overall)])
+        if self.clients:
+            found.rows.append(["mean over clients", str(len(self.clients)), *self._cells(self.mean_over_clients())])
+        for client, scores in self.clients.items():
+            found.rows.append([f"client {client}", str(self.examples[client]), *self._cells(scores)])
+        notes = ["BLEU, METEOR and ROUGE-L from 0 to 1. A client's scores are those of its examples alone: information "
+                 "and document frequencies (NIST, CIDEr) come from its references."] if self.clients else [
+                     "BLEU, METEOR and ROUGE-L from 0 to 1."]
+        found.note = " ".join(notes + [f"Not available: {line}." for line in self.reasons()])
+        return found
+
+    def reasons(self) -> list[str]:
+        """A line for each reason why scores are not available."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.not_available.items():
+            names.setdefault(why, []).append(name)
+        return [f"{', '.join(given)} ({why})" for why, given in names.items()]
+
+    def _cells(self, scores: dict[str, float]) -> list[str]:
+        return ["not available" if name in self.not_available else number(score, _DIGITS)
+                for name, score in scores.items()]
+
+    def as_json(self) -> str:
+        """null where there is no score."""
+        def plain(scores):
+            return {name: None if math.isnan(score) else score for name, score in scores.items()}
+
+        found = {"overall": plain(self.overall), "examples": self.examples[None],
+                 "mean_over_clients": plain(self.mean_over_clients()) if self.clients else None,
+                 "clients": {str(client): {"examples": self.examples[client], **plain(scores)}
+                             for client, scores in self.clients.items()},
+                 "not_available": self.not_available}
+        return json.dumps(found, indent=2) + "\n"
+
+
+def score(examples: list[Example], names=NAMES) -> Scores:
+    """Every score of `names`, over all examples and by client where these have one."""
+    functions, lacking = scorers(examples, names)
+
+    def of(chosen: list[int]) -> dict[str, float]:
+        return {name: functions[name](chosen) if name in functions else math.nan for name in names}
+
+    groups: dict[int, list[int]] = {}
+    for i, example in enumerate(examples):
+        if example.client is not None:
+            groups.setdefault(example.client, []).append(i)
+    counts = {None: len(examples), **{client: len(chosen) for client, chosen in groups.items()}}
+    return Scores(of(list(range(len(examples)))), {client: of(groups[client]) for client in sorted(groups)}, counts,
+                  lacking)
+
+
+def read_jsonl(path) -> list[Example]:
+    """Examples of lines {"hypothesis": text, "references": [text, ...], "client": k}, the client in all lines or none.
+
+    Runs of white space become one space. Throws FormatError, which names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} cannot be read ({error})") from error
+    found = []
+    for line_number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_example(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+                raise FormatError(f"{path}, line {line_number}: {what}") from error
+    if not found:
+        raise FormatError(f"{path} holds no examples")
+    if len({example.client is None for example in found}) > 1:
+        raise FormatError(f"{path}: some lines name a client and some do not")
+    return found
+
+
+def _example(value) -> Example:
+    if not isinstance(value, dict):
+        raise ValueError("is no object")
+    hypothesis, references, client = value["hypothesis"], value["references"], value.get("client")
+    if not isinstance(hypothesis, str):
+        raise ValueError("hypothesis is no text")
+    if not isinstance(references, list) or not references or not all(isinstance(text, str) for text in references):
+        raise ValueError("references is no list of one or more texts")
+    if client is not None and (not isinstance(client, int) or isinstance(client, bool)):
+        raise ValueError("client is no whole number")
+    return Example(" ".join(hypothesis.split()), tuple(" ".join(text.split()) for text in references), client)
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit code: 0, 2 for bad use, 3 for a bad file. A score that is missing is no error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.generation_scores",
+        description="Scores generated texts as the E2E and WebNLG challenges do, over all and by client, as a table. "
+                    "What a score needs and is not installed is named; the others are given.")
+    parser.add_argument("file", metavar="FILE.jsonl",
+                        help='lines {"hypothesis": text, "references": [text, ...], "client": k}; client is optional')
+    parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md and generation_scores.json")
+    parser.add_argument("--scores", metavar="NAMES", default=",".join(NAMES), help=f"[{','.join(NAMES)}]")
+    chosen = parser.parse_args(arguments)
+    names = chosen.scores.split(",")
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"--scores: '{unknown[0]}' is none of {', '.join(NAMES)}")
+    try:
+        scores = score(read_jsonl(chosen.file), names)
+        print(scores.table().markdown(), end="")
+        for line in scores.reasons():
+            print(f"warning: not available: {line}", file=sys.stderr)
+        if chosen.output:
+            Path(chosen.output).mkdir(parents=True, exist_ok=True)
+            for ending, text in (("md", scores.table().markdown()), ("json", scores.as_json())):
+                (Path(chosen.output) / f"generation_scores.{ending}").write_text(text, encoding="utf-8")
+    except FormatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: the scores cannot be written: {error}; choose another --output", file=sys.stderr)
+        return BAD_USE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""Exported adapters, opened by PEFT on transformers' models: the logits of weights with s B A + s' D C added by hand,
+and the scores that the program recorded."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+from program import MATRIX, needs_program, run
+
+import analysis
+from analysis import export_peft
+from analysis.loader import FormatError
+from results_files import ROOT as ATTRIBUTES
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+LOGITS = 2e-5  # both sides in float32, the products in another order
+pytestmark = pytest.mark.filterwarnings("error:Found missing adapter keys")  # of PEFT: names that it has no place for
+
+
+def export(*arguments) -> int:
+    return export_peft.main([str(word) for word in arguments])
+
+
+def rows_of(directory, data, client):
+    """Token ids of a client's test examples, and the labels as it reads them."""
+    results = analysis.load(directory)
+    rows = results["test_index"].values[slice(*results["test_offsets"].values[client : client + 2])]
+    with h5py.File(data) as file:
+        offsets, labels = file["offsets"][...], file["labels"][...]
+        texts = [torch.from_numpy(file["tokens"][offsets[i] : offsets[i + 1]].astype(np.int64))[None] for i in rows]
+    labels = labels[rows]
+    return texts, results["label_map"].values[client][labels] if "label_map" in results else labels
+
+
+def pooled(output, pooling):
+    """[1, hidden] of an output without padding."""
+    states = output.last_hidden_state
+    return {"cls": states[:, 0], "mean": states.mean(1), "pooler": output.pooler_output}[pooling]
+
+
+def logits_by_hand(directory, options, client, texts, factor=1.0):
+    """Of the base model with `factor` times each site's dense update added; client None: the common model."""
+    adapters = analysis.load_adapters(directory)
+    model = transformers.BertModel.from_pretrained(options["model"]).eval()
+    for site in {**adapters.common, **adapters.client}:
+        update = adapters.common[site].update() if client is None else adapters.update(site, client)
+        model.get_submodule(site).weight.data += factor * torch.from_numpy(np.asarray(update, dtype=np.float32))
+    own = client is not None and "client/head/weight" in adapters.slices
+    weight, bias = (adapters.slices[f"{'client' if own else 'common'}/head/{part}"] for part in ("weight", "bias"))
+    weight, bias = (torch.from_numpy(part[client] if own else part) for part in (weight, bias))
+    with torch.no_grad():
+        states = [pooled(model(input_ids=text), options.get("pooling", "cls")) for text in texts]
+    return torch.cat(states) @ weight.T + bias
+
+
+def logits_by_readme(folder, texts, monkeypatch):
+    """Runs the code of the folder's README.md in the folder, its last blocks for every text."""
+    page = (folder / "README.md").read_text(encoding="utf-8").split("\n\n")
+    blocks, open_block = [], False
+    for part in page:
+        code = part.startswith("    ")
+        if code and open_block:
+            blocks[-1] += "\n" + textwrap.dedent(part)
+        elif code:
+            blocks.append(textwrap.dedent(part))
+        open_block = code
+    monkeypatch.chdir(folder)
+    names = {"torch": torch}
+    exec(blocks[0], names)
+    assert not names["model"].training
+    found = []
+    with torch.no_grad():
+        for text in texts:
+            names["inputs"] = {"input_ids": text, "attention_mask": torch.ones_like(text)}
+            exec(blocks[1], names)
+            found.append(names["logits"])
+    return torch.cat(found)
+
+
+@needs_program
+@pytest.mark.parametrize("changes", [
+    {"algorithm": "pf2lora", "targets": "query,value,intermediate"},
+    {"algorithm": "pf2lora", "pooling": "pooler", "head": "personal"},
+    {"algorithm": "pf2lora", "pooling": "mean", "label-conflict": 0.5},
+    {"algorithm": "hetlora", "min-rank": 1, "rank": 4},
+    {"algorithm": "ditto", "pooling": "pooler"},
+    {"algorithm": "fedsa-lora"},
+    {"algorithm": "homlora", "held-out-clients": 1},
+], ids=lambda changes: "-".join(map(str, changes.values())))
+def test_a_clients_model_in_peft_is_the_one_that_was_evaluated(tmp_path, small_text, changes, monkeypatch):
+    options = {**small_text, **changes, "output": tmp_path / "run"}
+    run({**options, "progress": "off"})
+    results = analysis.load(tmp_path / "run")
+    pooling = options.get("pooling", "cls")
+    ranks = []
+    for client in (0, 3):
+        folder = tmp_path / f"client{client}"
+        assert export(tmp_path / "run", "--client", client, "--output", folder) == 0
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        assert settings["task_type"] == ("SEQ_CLS" if pooling == "pooler" else "FEATURE_EXTRACTION")
+        assert settings["modules_to_save"] == (["classifier"] if pooling == "pooler" else None)
+        ranks.append(settings["r"])
+        texts, labels = rows_of(tmp_path / "run", options["data"], client)
+        found = logits_by_readme(folder, texts, monkeypatch)
+        torch.testing.assert_close(found, logits_by_hand(tmp_path / "run", options, client, texts), rtol=0, atol=LOGITS)
+        without = logits_by_hand(tmp_path / "run", options, client, texts, factor=0)
+        assert (found - without).abs().max() > 100 * LOGITS
+        correct = int((found.argmax(1).numpy() == labels).sum())
+        assert correct == results["personal_correct"].values[-1, client]
+        classes = results["class_name"].values
+        if "label_map" in results:
+            classes = [classes[list(results["label_map"].values[client]).index(i)] for i in range(len(classes))]
+        assert f"in the order of the logits: {', '.join(classes)}.\n" in (folder / "README.md").read_text()
+    both = options["rank"] + options["client-rank"] if options["algorithm"] == "pf2lora" else options["rank"]
+    assert ranks == ([1, 3] if options["algorithm"] == "hetlora" else [both, both])  # r_k rises linearly to --rank
+
+
+@needs_program
+@pytest.mark.parametrize("changes", [{"algorithm": "pf2lora"}, {"algorithm": "feddpa-f", "local-rounds": 1},
+                                     {"algorithm": "ditto", "pooling": "pooler"}], ids=lambda c: c["algorithm"])
+def test_the_common_model_in_peft_is_the_one_that_was_evaluated(tmp_path, small_text, changes, monkeypatch):
+    options = {**small_text, **changes, "output": tmp_path / "run"}
+    run({**options, "progress": "off"})
+    assert export(tmp_path / "run", "--common", "--output", tmp_path / "common") == 0
+    correct = analysis.load(tmp_path / "run")["common_correct"].values[-1]
+    for client in range(2):
+        texts, labels = rows_of(tmp_path / "run", options["data"], client)
+        found = logits_by_readme(tmp_path / "common", texts, monkeypatch)
+        torch.testing.assert_close(found, logits_by_hand(tmp_path / "run", options, None, texts), rtol=0, atol=LOGITS)
+        assert int((found.argmax(1).numpy() == labels).sum()) == correct[client]
+
+
+@needs_program
+def test_what_is_no_lora_is_refused_by_name(tmp_path, small_text, capsys):
+    for algorithm, which, words in (
+            ("flora", ["--common"], "dense update"), ("fedex-lora", ["--client", "1"], "dense update"),
+            ("feddpa-f", ["--client", "1"], "gate"), ("prompt", ["--common"], "a prompt was learned"),
+            ("prefix", ["--client", "0"], "a prefix was learned"), ("local", ["--common"], "no common adapter")):
+        directory = tmp_path / algorithm
+        if not directory.exists():
+            run({**small_text, "algorithm": algorithm, "rounds": 2, "output": directory, "progress": "off"})
+        assert export(directory, *which, "--output", tmp_path / "out") == 3
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {directory} ({algorithm}) cannot be exported: ") and words in error
+    run({**MATRIX, "output": tmp_path / "matrix", "progress": "off"})
+    assert export(tmp_path / "matrix", "--common", "--output", tmp_path / "out") == 3
+    assert "matrix problem" in capsys.readouterr().err
+    # Options: what does not exist, what stands in the way, what does not fit.
+    local = tmp_path / "local"
+    assert export(local, "--client", 5, "--output", tmp_path / "out") == 2
+    assert "the run has 0 to 4" in capsys.readouterr().err
+    assert export(local, "--client", 1, "--output", local) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert export(local, "--client", 1, "--model", tmp_path, "--output", tmp_path / "out") == 3
+    assert "config.json cannot be read" in capsys.readouterr().err
+    assert export(local, "--client", 1, "--task", "classification", "--output", tmp_path / "out") == 3
+    assert "the head reads 'cls'" in capsys.readouterr().err
+    assert export(tmp_path / "nothing", "--client", 1, "--output", tmp_path / "out") == 3
+    for words in (["--output", "out"], ["--client", "1", "--common", "--output", "out"], ["--client", "1"]):
+        with pytest.raises(SystemExit) as stopped:
+            export(local, *words)
+        assert stopped.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def write_run(directory, model, pairs):
+    """A run's two files with what the export reads: pairs {(owner, site): (down, up, scale)}, and no head."""
+    directory.mkdir()
+    with h5py.File(directory / "results.h5", "w") as file:
+        file.attrs.update({"format": "pf2lora-results", "format_version": np.int64(2), "data_name": "texts",
+                           "program": ATTRIBUTES["program"]})
+        file.create_group("options").attrs.update({"problem": "transformer", "algorithm": "pf2lora", "pooling": "cls",
+                                                   "model": str(model), "held-out-clients": np.int64(0)})
+        file["client"] = np.arange(2)
+        file["client"].make_scale("client")
+    with h5py.File(directory / "adapters.h5", "w") as file:
+        file.attrs.update({"format": "pf2lora-adapters", "format_version": np.int64(2), "round": np.int64(3)})
+        for (owner, site), (down, up, scale) in pairs.items():
+            group = file.create_group(f"{owner}/{site}")
+            names = ("A", "B") if owner == "common" else ("C", "D")
+            group[names[0]], group[names[1]] = down, up
+            group.attrs.update({"scale": scale, "combines": "adds"})
+    return directory
+
+
+def gpt2(folder):
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(vocab_size=50, n_positions=16, n_embd=12, n_layer=2, n_head=2,
+                                     initializer_range=0.3, bos_token_id=0, eos_token_id=0)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("client", [1, None])
+@pytest.mark.parametrize("task", ["features", "auto"])
+def test_parts_of_a_fused_matrix_become_one_lora_with_the_same_update(tmp_path, client, task):
+    # GPT-2's c_attn is [in, 3 hidden]: query, key and value end to end, of which two have pairs here.
+    random = np.random.default_rng(5)
+    model = gpt2(tmp_path / "model")
+    shapes = {f"h.{i}.attn.c_attn.{part}": (12, 12) for i in range(2) for part in ("value", "query")}
+    shapes["h.1.attn.c_proj"], shapes["h.0.mlp.c_fc"] = (12, 12), (48, 12)
+    pairs, updates = {}, {}
+    for site, (out, width) in shapes.items():
+        a, b = random.normal(size=(3, width)), random.normal(size=(out, 3))
+        c, d = random.normal(size=(2, 2, width)), random.normal(size=(2, out, 2))
+        pairs["common", site], pairs["client", site] = (a, b, 0.5), (c, d, 0.25)
+        updates[site] = 0.5 * b @ a + (0 if client is None else 0.25 * d[client] @ c[client])
+    run_directory = write_run(tmp_path / "run", tmp_path / "model", pairs)
+    which = ["--common"] if client is None else ["--client", client]
+    assert export(run_directory, *which, "--task", task, "--output", tmp_path / "out") == 0
+
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    body = "" if task == "features" else "transformer."
+    alone = 3 if client is None else 5
+    assert settings["fan_in_fan_out"] is True
+    assert settings["task_type"] == ("FEATURE_EXTRACTION" if task == "features" else "CAUSAL_LM")
+    loaded = peft.LoraConfig.from_pretrained(tmp_path / "out")
+    wanted = {f"{body}h.0.attn.c_attn": 2 * alone, f"{body}h.1.attn.c_attn": 2 * alone,
+              f"{body}h.1.attn.c_proj": alone, f"{body}h.0.mlp.c_fc": alone}
+    assert set(loaded.target_modules) == set(wanted)
+
+    kind = transformers.GPT2Model if task == "features" else transformers.GPT2LMHeadModel
+    adapted = peft.PeftModel.from_pretrained(kind.from_pretrained(tmp_path / "model"), tmp_path / "out").eval()
+    for module, rank in wanted.items():
+        layer = adapted.base_model.model.get_submodule(module)
+        assert (layer.r["default"], layer.scaling["default"]) == (rank, 1.0)
+    place = {"query": 0, "key": 1, "value": 2}
+    for site, update in updates.items():
+        module, _, part = site.rpartition(".")
+        fused = part in place
+        weight = model.transformer.get_submodule(module if fused else site).weight.data  # [in, out]
+        first = 12 * place[part] if fused else 0
+        weight[:, first : first + update.shape[0]] += torch.from_numpy(update.T.astype(np.float32))
+    tokens = torch.arange(20).reshape(2, 10)
+    by_hand = model.transformer(tokens).last_hidden_state if task == "features" else model(tokens).logits
+    output = adapted(input_ids=tokens)
+    found = output.last_hidden_state if task == "features" else output.logits
+    torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-4)  # updates of norm 10, float32
+    adapted.merge_and_unload()
+
+
+@pytest.mark.parametrize(("kind", "sizes", "sites"), [
+    ("Roberta", {}, ["encoder.layer.1.attention.self.query", "encoder.layer.0.output.dense"]),
+    ("DistilBert", {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
+     ["transformer.layer.1.attention.q_lin", "transformer.layer.0.ffn.lin2"]),
+    ("DebertaV2", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4},
+     ["encoder.layer.1.attention.self.query_proj", "encoder.layer.0.attention.self.value_proj"]),
+    ("Llama", {"num_key_value_heads": 1}, ["layers.1.self_attn.q_proj", "layers.0.self_attn.v_proj"]),
+    ("Qwen2", {"num_key_value_heads": 1}, ["layers.1.self_attn.q_proj", "layers.0.mlp.down_proj"]),
+])
+def test_the_sites_of_an_architecture_are_its_modules(tmp_path, kind, sizes, sites):
+    torch.manual_seed(4)
+    common = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "intermediate_size": 24, "max_position_embeddings": 32, "pad_token_id": 0, "initializer_range": 0.2}
+    common = {"vocab_size": 40, "initializer_range": 0.2} if kind == "DistilBert" else common
+    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**common, **sizes)).eval()
+    model.save_pretrained(tmp_path / "model")
+    random = np.random.default_rng(6)
+    pairs = {}
+    for site in sites:
+        out, width = model.get_submodule(site).weight.shape
+        pairs["common", site] = random.normal(size=(2, width)), random.normal(size=(out, 2)), 0.5
+    run_directory = write_run(tmp_path / "run", tmp_path / "model", pairs)
+    assert export(run_directory, "--common", "--task", "features", "--output", tmp_path / "out") == 0
+    tokens = torch.arange(2, 12)[None]
+    base = transformers.AutoModel.from_pretrained(tmp_path / "model")
+    found = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()(input_ids=tokens).last_hidden_state
+    for site in sites:
+        down, up, scale = pairs["common", site]
+        model.get_submodule(site).weight.data += torch.from_numpy((scale * up @ down).astype(np.float32))
+    torch.testing.assert_close(found, model(input_ids=tokens).last_hidden_state, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_architecture_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(FormatError, match="model_type 't5'; known are bert"):
+        export_peft.architecture_of(str(tmp_path))
