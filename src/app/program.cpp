@@ -28,10 +28,11 @@ void print_names(std::ostream& out) {
   for (const PartitionName& row : partition_names())
     partition.rows.push_back({std::string(row.name), std::string(row.description)});
   const ListSection problem{"Problems (--problem)",
-                            {{"transformer", "text classification with a frozen pretrained encoder"},
+                            {{"transformer", "text with a frozen pretrained transformer"},
                              {"matrix", "low-rank matrices of known rank, the synthetic example"}}};
-  const ListSection architecture{"Architectures (model_type of config.json)",
-                                 {{"bert", "BERT-family encoders; backends native and reference"}}};
+  ListSection architecture{"Architectures (model_type of config.json)", {}};
+  for (const Family& family : families())
+    architecture.rows.push_back({family.architecture, family.description});
   const native::Kernels<float>& kernels = native::kernels<float>();
   const ListSection backend{
       "Backends (--backend)",

@@ -1,4 +1,5 @@
 #include "core/statistics.h"
+#include <numeric>
 
 #include <algorithm>
 #include <cmath>
@@ -56,6 +57,42 @@ int64_t count_below(std::span<const double> scores, std::span<const double> refe
   int64_t below = 0;
   for (std::size_t i = 0; i < scores.size(); ++i) below += scores[i] < reference[i] ? 1 : 0;
   return below;
+}
+
+namespace {
+
+// From 1; equal values share the mean of their ranks.
+std::vector<double> ranks(std::span<const double> values) {
+  std::vector<size_t> order(values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t i, size_t j) { return values[i] < values[j]; });
+  std::vector<double> rank(values.size());
+  for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+    while (end < order.size() && values[order[end]] == values[order[begin]]) ++end;
+    for (size_t i = begin; i < end; ++i) rank[order[i]] = double(begin + 1 + end) / 2;
+  }
+  return rank;
+}
+
+}  // namespace
+
+double pearson(std::span<const double> a, std::span<const double> b) {
+  if (a.size() != b.size()) throw std::invalid_argument("a correlation needs two values of each pair");
+  const double count = double(a.size());
+  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / count,
+               mean_b = std::accumulate(b.begin(), b.end(), 0.0) / count;
+  double both = 0, squares_a = 0, squares_b = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    both += (a[i] - mean_a) * (b[i] - mean_b);
+    squares_a += (a[i] - mean_a) * (a[i] - mean_a);
+    squares_b += (b[i] - mean_b) * (b[i] - mean_b);
+  }
+  const double scale = std::sqrt(squares_a * squares_b);
+  return scale > 0 ? both / scale : std::numeric_limits<double>::quiet_NaN();
+}
+
+double spearman(std::span<const double> a, std::span<const double> b) {
+  return pearson(ranks(a), ranks(b));
 }
 
 }  // namespace pf2lora

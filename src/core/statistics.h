@@ -29,4 +29,11 @@ double weighted_mean(std::span<const double> scores, std::span<const double> wei
 // method. Throws std::invalid_argument for spans of different lengths.
 int64_t count_below(std::span<const double> scores, std::span<const double> reference);
 
+// Pearson's correlation of pairs; NaN for fewer than two, or where one side is constant. Throws
+// std::invalid_argument for spans of different lengths.
+double pearson(std::span<const double> a, std::span<const double> b);
+
+// Spearman's: of the ranks, ties sharing their mean rank.
+double spearman(std::span<const double> a, std::span<const double> b);
+
 }  // namespace pf2lora

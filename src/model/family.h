@@ -22,6 +22,7 @@ struct ModuleNames {
 
 struct Family {
   std::string architecture;  // model_type of config.json
+  std::string description;   // and which backends have it, for people
   void (*configure)(const nlohmann::json& json, ModelConfig& config);
   std::vector<std::string> prefixes;  // that names may have in files that were saved with a head
   ModuleNames names;

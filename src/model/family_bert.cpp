@@ -45,6 +45,7 @@ void configure_distilbert(const nlohmann::json& json, ModelConfig& config) {
 
 Family bert() {
   return {.architecture = "bert",
+          .description = "encoder; backends native and reference",
           .configure = configure_bert,
           .prefixes = {"bert."},
           .names = {.words = "embeddings.word_embeddings",
@@ -73,6 +74,7 @@ Family roberta() {
 
 Family distilbert() {
   return {.architecture = "distilbert",
+          .description = "encoder; backends native and reference",
           .configure = configure_distilbert,
           .prefixes = {"distilbert."},
           .names = {.words = "embeddings.word_embeddings",

@@ -54,6 +54,7 @@ void configure_deberta(const nlohmann::json& json, ModelConfig& config) {
 
 Family deberta_v2() {
   return {.architecture = "deberta-v2",
+          .description = "encoder, DeBERTa-v3 too; backend reference",
           .configure = configure_deberta,
           .prefixes = {"deberta."},
           .names = {.words = "embeddings.word_embeddings",

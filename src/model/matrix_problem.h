@@ -16,6 +16,7 @@ class MatrixProblem final : public Problem {
   std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const override;
   int64_t train_examples(int64_t) const override { return 1; }
   double work(int64_t) const override { return 1; }
+  std::optional<Task> task() const override { return std::nullopt; }
   const std::vector<std::string>& class_names() const override { return no_names_; }
   const Partition& partition() const override { return partition_; }
   std::vector<int64_t> class_counts(std::span<const int64_t>) const override { return {}; }

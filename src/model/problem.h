@@ -1,6 +1,7 @@
 // What is to be learned: a frozen model together with what every client holds.
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,7 +36,11 @@ class Problem {
   virtual int64_t train_examples(int64_t client) const = 0;
   virtual double work(int64_t client) const = 0;
 
-  // Empty for the matrix problem.
+  // What is learned of an example; nullopt for the matrix problem.
+  virtual std::optional<Task> task() const { return Task::classification; }
+  // What the losses and right answers of dataset rows are sums over: tokens to be generated, else examples.
+  virtual int64_t units(std::span<const int64_t> rows) const { return int64_t(rows.size()); }
+  // The classes, or what partitions go by; empty for the matrix problem.
   virtual const std::vector<std::string>& class_names() const = 0;
   virtual const Partition& partition() const = 0;
   // Examples of each class among dataset rows, as the clients that hold them read it: [classes].

@@ -34,6 +34,9 @@ TextProblem::TextProblem(const Options& options, const Demands& demands, int64_t
     : options_(options), dataset_(read_dataset(options.data)) {
   const ModelConfig config = read_model_config(options.model);
   check_fits(dataset_, config, options);
+  if (dataset_.task != Task::classification && options.label_conflict > 0)
+    throw OptionError("--label-conflict permutes classes, but " + options.data + " is for " +
+                      task_name(dataset_.task) + "; leave it out");
   partition_ = make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size()),
                                dataset_.client, dataset_.client_names},
                               options);
@@ -97,6 +100,13 @@ int64_t TextProblem::prefix_bytes() const {
     for (const auto* rows : {&client.train, &client.validation, &client.test})
       for (int64_t row : *rows) tokens += dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
   return tokens * model_->cached_bytes_per_token();
+}
+
+int64_t TextProblem::units(std::span<const int64_t> rows) const {
+  if (dataset_.task != Task::generation) return int64_t(rows.size());
+  int64_t tokens = 0;
+  for (int64_t row : rows) tokens += dataset_.length(row) - dataset_.target[size_t(row)];
+  return tokens;
 }
 
 double TextProblem::work(int64_t client) const {

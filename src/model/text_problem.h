@@ -16,6 +16,8 @@ class TextProblem final : public Problem {
   std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const override;
   int64_t train_examples(int64_t client) const override { return int64_t(training_rows(client).size()); }
   double work(int64_t client) const override;
+  std::optional<Task> task() const override { return dataset_.task; }
+  int64_t units(std::span<const int64_t> rows) const override;
   const std::vector<std::string>& class_names() const override { return dataset_.class_names; }
   const Partition& partition() const override { return partition_; }
   std::vector<int64_t> class_counts(std::span<const int64_t> rows) const override {

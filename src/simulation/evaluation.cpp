@@ -2,46 +2,74 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "core/option_values.h"
+#include "core/statistics.h"
 
 namespace pf2lora {
 namespace {
 
+// Of all examples or clients.
+std::vector<double> numbers(const torch::Tensor& x) {
+  if (!x.defined()) return {};
+  const auto values = x.to(torch::kCPU, torch::kFloat64).contiguous();
+  return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
+}
+
 // The scores of a group's clients, summed over batches.
 class ScoreSum {
  public:
-  ScoreSum(size_t clients, int64_t confusion_classes)
-      : classes_(confusion_classes),
-        scores_(clients, Score{0, 0, std::vector<double>(size_t(classes_ * classes_), 0.0)}) {}
+  ScoreSum(size_t clients, const ScoreShape& shape)
+      : shape_(shape), predicted_(clients), right_(clients), scores_(clients) {
+    const auto classes = size_t(shape.confusion_classes);
+    for (Score& score : scores_) {
+      score.loss = 0;
+      score.confusion.assign(classes * classes, 0.0);
+    }
+  }
 
   void add(const Batch& batch, const Losses& losses) {
-    const auto loss = losses.loss.to(torch::kCPU, torch::kFloat64).contiguous();
-    const std::span all(loss.data_ptr<double>(), size_t(loss.numel()));
-    if (!losses.predicted.defined()) {  // the matrix problem
-      for (size_t g = 0; g < scores_.size(); ++g) {
-        scores_[g].loss += all[g];
-        scores_[g].correct = std::numeric_limits<double>::quiet_NaN();
-      }
+    const std::vector<double> loss = numbers(losses.loss), correct = numbers(losses.correct);
+    if (batch.client_offsets.empty()) {  // the matrix problem
+      for (size_t g = 0; g < scores_.size(); ++g) scores_[g].loss += loss[g];
       return;
     }
-    const auto answers = losses.predicted.to(torch::kCPU).contiguous();
-    const std::span predicted(answers.data_ptr<int64_t>(), size_t(answers.numel()));
-    for (size_t g = 0; g < scores_.size(); ++g)
+    const bool classes = shape_.confusion_classes > 0;
+    const std::vector<double> predicted =
+        classes || shape_.correlations ? numbers(losses.predicted) : std::vector<double>();
+    for (size_t g = 0; g < scores_.size(); ++g) {
+      Score& score = scores_[g];
+      if (!correct.empty() && std::isnan(score.correct)) score.correct = 0;
       for (auto i = size_t(batch.client_offsets[g]); i < size_t(batch.client_offsets[g + 1]); ++i) {
-        scores_[g].loss += all[i];
-        scores_[g].correct += predicted[i] == batch.labels[i] ? 1 : 0;
-        if (classes_ > 0) scores_[g].confusion[size_t(batch.labels[i] * classes_ + predicted[i])] += 1;
+        score.loss += loss[i];
+        if (!correct.empty()) score.correct += correct[i];
+        if (classes)
+          score.confusion[size_t(batch.labels[i] * shape_.confusion_classes + int64_t(predicted[i]))] += 1;
+        if (!shape_.correlations) continue;
+        predicted_[g].push_back(predicted[i]);
+        right_[g].push_back(batch.values[i]);
       }
+    }
   }
-  const std::vector<Score>& scores() const { return scores_; }
+
+  std::vector<Score> scores() const {
+    std::vector<Score> all = scores_;
+    for (size_t g = 0; shape_.correlations && g < all.size(); ++g) {
+      all[g].pearson = pearson(predicted_[g], right_[g]);
+      all[g].spearman = spearman(predicted_[g], right_[g]);
+    }
+    return all;
+  }
 
  private:
-  int64_t classes_;
+  const ScoreShape& shape_;
+  std::vector<std::vector<double>> predicted_, right_;  // of a regression, by client
   std::vector<Score> scores_;
 };
 
 void append(std::vector<double>& numbers, const Score& score) {
-  numbers.insert(numbers.end(), {score.correct, score.loss});
+  numbers.insert(numbers.end(), {score.correct, score.loss, score.pearson, score.spearman});
   numbers.insert(numbers.end(), score.confusion.begin(), score.confusion.end());
 }
 
@@ -68,8 +96,8 @@ ClientScores ClientScores::unpack(std::span<const double> numbers, const ScoreSh
   ClientScores scores{.client = int64_t(numbers[0])};
   auto next = numbers.begin() + 1;
   const auto take = [&] {
-    Score score{next[0], next[1], {}};
-    next += 2;
+    Score score{next[0], next[1], next[2], next[3], {}};
+    next += 4;
     score.confusion.assign(next, next + shape.confusion_classes * shape.confusion_classes);
     next += ptrdiff_t(score.confusion.size());
     return score;
@@ -93,7 +121,9 @@ ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const
   for (const ClientExamples& client : problem.partition().clients)
     shape.validation = shape.validation || !client.validation.empty();
   const auto classes = int64_t(problem.class_names().size());
-  if (classes <= options.confusion_classes) shape.confusion_classes = classes;
+  if (problem.task() == Task::classification && classes <= options.confusion_classes)
+    shape.confusion_classes = classes;
+  shape.correlations = problem.task() == Task::regression;
   return shape;
 }
 
@@ -104,13 +134,14 @@ std::vector<ClientScores> evaluate(const Algorithm& algorithm, const Problem& pr
   const auto measure = [&](const std::optional<Predictor>& predictor, auto place) {
     for (const Split split : {Split::test, Split::validation}) {
       if (split == Split::validation && !shape.validation) continue;
-      ScoreSum sum(group.clients.size(), shape.confusion_classes);
+      ScoreSum sum(group.clients.size(), shape);
       if (predictor)
         for (const Batch& batch : problem.evaluation_batches(group.clients, split))
           sum.add(batch, (*predictor)(batch));
+      const std::vector<Score> found = sum.scores();
       for (size_t g = 0; g < result.size(); ++g)
         place(split == Split::test ? result[g].test : result[g].validation) =
-            predictor ? sum.scores()[g] : no_score(shape);
+            predictor ? found[g] : no_score(shape);
     }
   };
   measure(algorithm.common_predictor(group.common),

@@ -15,15 +15,20 @@ struct ScoreShape {
   std::vector<int64_t> adaptation_steps;  // numbers of local steps on a copy, rising
   bool validation = false;                // on validation examples too
   int64_t confusion_classes = 0;          // of confusion matrices; 0: none
+  bool correlations = false;              // of a regression
 };
 ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const Problem& problem);
 
-// Of one model on one client's examples; NaN where there is none.
+// Of one model on one client's examples, whose units are the tokens to be generated, else the examples
+// themselves; NaN where there is none.
 struct Score {
-  double correct = std::numeric_limits<double>::quiet_NaN();  // examples
+  double correct = std::numeric_limits<double>::quiet_NaN();  // units
   double loss =
-      std::numeric_limits<double>::quiet_NaN();  // summed over examples, nats; f_k in the matrix problem
-  std::vector<double> confusion;                 // [classes, classes] examples by class and prediction
+      std::numeric_limits<double>::quiet_NaN();  // summed over units, nats; f_k in the matrix problem
+  // Correlations of what is predicted with what is right.
+  double pearson = std::numeric_limits<double>::quiet_NaN();
+  double spearman = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> confusion;  // [classes, classes] examples by class and prediction
 };
 
 struct SplitScores {

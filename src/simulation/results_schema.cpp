@@ -12,11 +12,17 @@ void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::str
                 const std::string& split) {
   using enum VariableType;
   const auto add = [&](const std::string& name, const std::string& model, std::vector<std::string> axes) {
-    schema.variables.push_back({prefix + name + "_loss", axes, f64, "nat",
-                                "loss of " + model + ", summed over " + split + " examples"});
-    if (shape.classes.empty()) return;
+    const std::string units = split + (shape.task == Task::generation ? " tokens" : " examples");
+    schema.variables.push_back({prefix + name + "_loss", axes, f64,
+                                shape.task == Task::regression ? "" : "nat",
+                                "loss of " + model + ", summed over " + units});
+    if (shape.scores.correlations)
+      for (const std::string kind : {"pearson", "spearman"})
+        schema.variables.push_back({prefix + name + "_" + kind, axes, f64, "",
+                                    "correlation of what " + model + " predicts with what is right"});
+    if (!shape.counts_right_answers()) return;
     schema.variables.push_back(
-        {prefix + name + "_correct", axes, f64, "", split + " examples that " + model + " gets right"});
+        {prefix + name + "_correct", axes, f64, "", units + " that " + model + " gets right"});
     if (shape.scores.confusion_classes == 0) return;
     axes.insert(axes.end(), {"class", "predicted_class"});
     schema.variables.push_back({prefix + name + "_confusion", axes, f64, "",
@@ -32,7 +38,7 @@ void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::str
 
 ResultsSchema results_schema(const ResultsShape& shape) {
   using enum VariableType;
-  const bool text = !shape.classes.empty();
+  const bool text = shape.task.has_value();
   const SpectraShape& spectra = shape.spectra;
   ResultsSchema schema;
   schema.dimensions = {
@@ -107,6 +113,8 @@ ResultsSchema results_schema(const ResultsShape& shape) {
                                       {"validation", shape.validation_rows},
                                       {"test", shape.test_rows}}) {
       add({split + "_examples", {"client"}, i64, "", split + " examples of the client"});
+      if (shape.task == Task::generation)
+        add({split + "_tokens", {"client"}, i64, "", split + " tokens to be generated, of the client"});
       schema.dimensions.push_back({.name = split + "_row", .size = rows});
       add({split + "_index", {split + "_row"}, i64, "", "dataset rows, client after client"});
       add({split + "_offsets",

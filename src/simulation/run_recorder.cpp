@@ -24,6 +24,7 @@ ResultsShape results_shape(const RunFacts& facts, const Problem& problem, int64_
   return {.clients = facts.options.clients,
           .processes = processes,
           .segments = int64_t(facts.history.size()),
+          .task = problem.task(),
           .classes = problem.class_names(),
           .named_clients = !problem.partition().client_names.empty(),
           .permuted_labels = !problem.partition().label_maps.empty(),
@@ -92,7 +93,7 @@ RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const
       recorder_(directory.path(), results_schema(results_shape(facts_, problem, processes_)),
                 root_attributes(facts_), option_attributes(facts_)),
       sites_(facts_.spectra.sites),
-      text_(!problem.class_names().empty()),
+      task_(problem.task()),
       last_round_(resumed_round),
       phase_seconds_(kPhaseNames.size()) {
   put_static(problem, algorithm);
@@ -126,18 +127,20 @@ void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm)
     target_norms_.push_back(problem.target_norm(int64_t(k)));
     target_ranks_.push_back(problem.target_rank(int64_t(k)));
   }
-  if (!text_) return;
+  if (!task_) return;
 
   recorder_.put("class_name", std::span<const std::string>(problem.class_names()));
   const auto put_split = [&](const std::string& split, std::vector<int64_t> ClientExamples::*member) {
-    std::vector<int64_t> counts, index, offsets = {0};
+    std::vector<int64_t> counts, units, index, offsets = {0};
     for (const ClientExamples& client : problem.partition().clients) {
       const std::vector<int64_t>& examples = client.*member;
       counts.push_back(int64_t(examples.size()));
+      units.push_back(problem.units(examples));
       index.insert(index.end(), examples.begin(), examples.end());
       offsets.push_back(int64_t(index.size()));
     }
     recorder_.put(split + "_examples", std::span<const int64_t>(counts));
+    if (task_ == Task::generation) recorder_.put(split + "_tokens", std::span<const int64_t>(units));
     recorder_.put(split + "_index", std::span<const int64_t>(index));
     recorder_.put(split + "_offsets", std::span<const int64_t>(offsets));
   };
@@ -150,8 +153,8 @@ void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm)
     const auto train = problem.class_counts(client.train), test = problem.class_counts(client.test);
     train_counts.insert(train_counts.end(), train.begin(), train.end());
     test_counts.insert(test_counts.end(), test.begin(), test.end());
-    test_examples_.push_back(double(client.test.size()));
-    majority_accuracy_.push_back(majority_class_accuracy(train, test));
+    test_units_.push_back(double(problem.units(client.test)));
+    if (task_ == Task::classification) majority_accuracy_.push_back(majority_class_accuracy(train, test));
   }
   recorder_.put("train_class_counts", std::span<const int64_t>(train_counts));
   recorder_.put("test_class_counts", std::span<const int64_t>(test_counts));
@@ -173,7 +176,11 @@ void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double
   std::map<std::string, std::vector<double>> columns;
   const auto add = [&](const std::string& name, const Score& score) {
     columns[name + "_loss"].push_back(score.loss);
-    if (!text_) return;
+    if (facts_.scores.correlations) {
+      columns[name + "_pearson"].push_back(score.pearson);
+      columns[name + "_spearman"].push_back(score.spearman);
+    }
+    if (!task_ || task_ == Task::regression) return;
     columns[name + "_correct"].push_back(score.correct);
     if (facts_.scores.confusion_classes == 0) return;
     auto& matrix = columns[name + "_confusion"];
@@ -189,7 +196,7 @@ void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double
   };
   add_split("", &ClientScores::test);
   if (facts_.scores.validation) add_split("validation_", &ClientScores::validation);
-  if (!text_)
+  if (!task_)
     for (const ClientScores& scores : scores_)
       columns["relative_error"].push_back(std::sqrt(2 * scores.test.personal.loss) /
                                           target_norms_[size_t(scores.client)]);
@@ -268,7 +275,7 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   report.held_out_accuracy = mean(of_held_out(fitted, held_out));
   std::vector<double> common_loss, personal_loss, fitted_loss;
   for (const ClientScores& client : scores_) {
-    const double count = text_ ? test_examples_[size_t(client.client)] : 1;
+    const double count = task_ ? test_units_[size_t(client.client)] : 1;
     const SplitScores& test = client.test;
     common_loss.push_back(test.common.loss / count);
     personal_loss.push_back(test.personal.loss / count);

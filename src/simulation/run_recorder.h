@@ -53,8 +53,8 @@ class RunRecorder {
   int64_t processes_;  // of this call, or of an earlier one that had more
   Recorder recorder_;
   std::vector<Site> sites_;
-  bool text_ = true;                       // not the matrix problem
-  std::vector<double> test_examples_;      // by client
+  std::optional<Task> task_;            // nullopt in the matrix problem
+  std::vector<double> test_units_;      // by client
   std::vector<double> majority_accuracy_;  // by client
   std::vector<double> target_norms_;       // by client
   std::vector<int64_t> target_ranks_;      // by client

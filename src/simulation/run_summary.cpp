@@ -22,9 +22,9 @@ RunSummary RunRecorder::scores() const {
   RunSummary summary;
   summary.held_out_clients = facts_.options.held_out_clients;
   const auto accuracy = [&](const ClientScores& client, const Score& score) {
-    return score.correct / test_examples_[size_t(client.client)];
+    return score.correct / test_units_[size_t(client.client)];
   };
-  if (text_) {
+  if (task_) {
     summary.majority_accuracy = majority_accuracy_;
     for (const ClientScores& client : scores_) {
       summary.common_accuracy.push_back(accuracy(client, client.test.common));
@@ -66,7 +66,7 @@ RunSummary RunRecorder::summary(double seconds) const {
     }
   for (auto& [key, scores] : ranks) summary.ranks.push_back(std::move(scores));
 
-  if (!text_)
+  if (!task_)
     for (const ClientScores& client : scores_) {
       const double norm = target_norms_[size_t(client.client)];
       MatrixScores scores{.client = client.client};

@@ -207,7 +207,7 @@ void Simulation::prepare() {
                       RunFacts{options_, request_.method_options, request_.config, history_, provenance,
                                score_shape_, plan, spectra_shape(*algorithm_, first)},
                       *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
-    loss_watch_.emplace(int64_t(problem_->class_names().size()));
+    loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size()) : 0);
   });
 }
 
