@@ -103,6 +103,12 @@ struct Kernels {
   void (*add_norm_gradient_tangent)(int64_t rows, int64_t width, const T* d_out, const T* t_d_out,
                                     const T* gain, const T* normal, const T* t_normal, const T* scale,
                                     const T* t_scale, const T* d_x, T* t_d_x);
+  // The same without mean and shift (which is not read), RMS norm (Zhang and Sennrich 2019, arXiv
+  // 1910.07467): normal = x * scale with scale = 1 / sqrt(mean of x^2 + epsilon), out = gain * normal.
+  decltype(add_norm) add_rms_norm;
+  decltype(add_norm_gradient) add_rms_norm_gradient;
+  decltype(add_norm_tangent) add_rms_norm_tangent;
+  decltype(add_norm_gradient_tangent) add_rms_norm_gradient_tangent;
 
   // out = f(in), slope = f'(in), curvature = f''(in); slope and curvature may be nullptr. out may be in.
   void (*activation)(Activation kind, int64_t count, const T* in, T* out, T* slope, T* curvature);
