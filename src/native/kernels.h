@@ -21,7 +21,7 @@ struct Term {
   int64_t b_depth = 0, b_panel = 0;
 };
 
-enum class Activation { gelu, gelu_tanh, relu, tanh };
+enum class Activation { gelu, gelu_tanh, relu, silu, tanh };
 
 // Which tokens attend to which: example i of a packed batch holds the rows [offsets[i], offsets[i + 1]) of
 // keys and values. Head h reads columns [h * width, (h + 1) * width).
@@ -113,10 +113,10 @@ struct Kernels {
   // out = f(in), slope = f'(in), curvature = f''(in); slope and curvature may be nullptr. out may be in.
   void (*activation)(Activation kind, int64_t count, const T* in, T* out, T* slope, T* curvature);
 
-  // out = a * b, elementwise (+ c * d * e where c is given). out may be any operand.
+  // out = a * b, elementwise (+ c * d where c is given, + c * d * e where e is too). out may be any operand.
   void (*multiply)(int64_t count, const T* a, const T* b, const T* c, const T* d, const T* e, T* out);
-  // to += from
-  void (*add_to)(int64_t count, const T* from, T* to);
+  // out = a + b, elementwise. out may be either.
+  void (*add)(int64_t count, const T* a, const T* b, T* out);
 
   // softmax(scale q k^T) v by example and head. The softmax goes to `weights`
   // [attention_weights(shape)]; scratch has attention_scratch(shape) numbers. out has q's shape.

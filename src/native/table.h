@@ -38,7 +38,7 @@ constexpr Kernels<T> table() {
       .add_rms_norm_gradient_tangent = Norm<P, T, false>::add_norm_gradient_tangent,
       .activation = ActivationKernels<P, T>::activation,
       .multiply = ElementwiseKernels<P, T>::multiply,
-      .add_to = ElementwiseKernels<P, T>::add_to,
+      .add = ElementwiseKernels<P, T>::add,
       .attention_weights = Attention<P, T>::weights_size,
       .attention_scratch = Attention<P, T>::scratch_size,
       .attention = Attention<P, T>::value,

@@ -229,6 +229,7 @@ json elementwise() {
   for (const auto& [kind, name] : {std::pair{Activation::gelu, "gelu"},
                                    {Activation::gelu_tanh, "gelu_tanh"},
                                    {Activation::relu, "relu"},
+                                   {Activation::silu, "silu"},
                                    {Activation::tanh, "tanh"}})
     for (int derivatives = 0; derivatives < 3; ++derivatives)
       add(name + std::string(derivatives, '\''), [&, kind = kind](const Kernels<float>& table) {

@@ -5,7 +5,8 @@
 
 namespace pf2lora::native {
 
-// A value given by a test that counts as depending on adapters, and what reaches it.
+// A value given by a test, and what reaches it. With a direction it counts as depending on adapters; without
+// one it is constant, and nothing reaches it.
 struct Leaf {
   Tensor value, direction;            // [rows, width]
   Tensor gradient, gradient_tangent;  // 0 where none came
@@ -22,7 +23,7 @@ class LeafOperation final : public Operation<T> {
   void gradient_tangent(Pass<T>& pass) const override {
     get(this->result(pass.gradient_tangent), leaf_->gradient_tangent);
   }
-  bool adapted() const override { return true; }
+  bool adapted() const override { return leaf_->direction.defined(); }
 
  private:
   void put(const Tensor& x, T* to) const { std::copy_n(data<T>(x.contiguous()), x.numel(), to); }
@@ -36,14 +37,15 @@ class LeafOperation final : public Operation<T> {
 // What a graph is asked with: inputs and their directions, pull and its direction of the result.
 struct Question {
   BatchShape batch;
-  std::vector<Per> per;  // of the inputs
-  std::vector<Tensor> inputs, direction;
+  std::vector<Per> per;                   // of the inputs
+  std::vector<Tensor> inputs, direction;  // without direction: constant
   Tensor pull, pull_direction;
 };
 
 struct ValueShape {
   Per per;
   int64_t width;
+  bool active = true;
 };
 
 inline Question draw_question(const BatchShape& batch, const std::vector<ValueShape>& inputs,
@@ -53,7 +55,7 @@ inline Question draw_question(const BatchShape& batch, const std::vector<ValueSh
   for (const ValueShape& shape : inputs) {
     question.per.push_back(shape.per);
     question.inputs.push_back(matrix(shape));
-    question.direction.push_back(matrix(shape));
+    question.direction.push_back(shape.active ? matrix(shape) : Tensor());
   }
   question.pull = matrix(result);
   question.pull_direction = matrix(result);
@@ -116,28 +118,26 @@ Derivatives ask(const Kernels<T>& table, const Question& question, const Build<T
   return all;
 }
 
-inline std::vector<Tensor> exact(const std::vector<Tensor>& all) {
-  std::vector<Tensor> result;
-  for (const Tensor& x : all) result.push_back(x.to(torch::kFloat64));
-  return result;
+// What autograd says in double of f by the inputs.
+inline Derivatives answer(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                          const Question& question) {
+  std::vector<Tensor> inputs, direction;
+  for (size_t i = 0; i < question.inputs.size(); ++i) {
+    inputs.push_back(question.inputs[i].to(torch::kFloat64));
+    direction.push_back(question.direction[i].defined() ? question.direction[i].to(torch::kFloat64)
+                                                        : torch::zeros_like(inputs.back()));
+  }
+  return differentiate(f, inputs, direction, question.pull.to(torch::kFloat64),
+                       question.pull_direction.to(torch::kFloat64));
 }
 
 inline double worst_difference(const Derivatives& ours, const Derivatives& theirs) {
   double worst = std::max(difference(ours.value, theirs.value), difference(ours.tangent, theirs.tangent));
   for (size_t i = 0; i < ours.gradient.size(); ++i)
-    worst = std::max({worst, difference(ours.gradient[i], theirs.gradient[i]),
-                      difference(ours.gradient_tangent[i], theirs.gradient_tangent[i])});
+    if (ours.gradient[i].defined())
+      worst = std::max({worst, difference(ours.gradient[i], theirs.gradient[i]),
+                        difference(ours.gradient_tangent[i], theirs.gradient_tangent[i])});
   return worst;
-}
-
-// From autograd, in double, of f by the inputs.
-template <class T>
-double difference_from_autograd(const Kernels<T>& table, const Question& question, const Build<T>& build,
-                                const std::function<Tensor(const std::vector<Tensor>&)>& f) {
-  const Derivatives theirs =
-      differentiate(f, exact(question.inputs), exact(question.direction), question.pull.to(torch::kFloat64),
-                    question.pull_direction.to(torch::kFloat64));
-  return worst_difference(ask(table, question, build), theirs);
 }
 
 // Whether each example alone, all of whose values are per token, has the bits that it has in the batch.
@@ -154,14 +154,15 @@ bool same_bits_in_any_company(const Kernels<T>& table, const Question& question,
                  .pull_direction = part(question.pull_direction)};
     for (size_t j = 0; j < question.inputs.size(); ++j) {
       own.inputs.push_back(part(question.inputs[j]));
-      own.direction.push_back(part(question.direction[j]));
+      own.direction.push_back(question.direction[j].defined() ? part(question.direction[j]) : Tensor());
     }
     const Derivatives alone = ask(table, own, build);
     if (!same_bits(alone.value, part(together.value)) || !same_bits(alone.tangent, part(together.tangent)))
       return false;
     for (size_t j = 0; j < question.inputs.size(); ++j)
-      if (!same_bits(alone.gradient[j], part(together.gradient[j])) ||
-          !same_bits(alone.gradient_tangent[j], part(together.gradient_tangent[j])))
+      if (alone.gradient[j].defined() &&
+          !(same_bits(alone.gradient[j], part(together.gradient[j])) &&
+            same_bits(alone.gradient_tangent[j], part(together.gradient_tangent[j]))))
         return false;
   }
   return true;
@@ -170,6 +171,33 @@ bool same_bits_in_any_company(const Kernels<T>& table, const Question& question,
 // 3 clients and 6 examples, of 1 to 17 tokens.
 inline BatchShape ragged_batch() {
   return {{0, 5, 6, 23, 26, 34, 36}, {0, 2, 3, 6}};
+}
+
+// A function of values as a graph and by torch.
+struct Function {
+  Build<float> single;
+  Build<double> full;
+  std::function<Tensor(const std::vector<Tensor>&)> reference;
+
+  // `build` may be called with graphs of either type.
+  template <class F>
+  Function(F build, std::function<Tensor(const std::vector<Tensor>&)> by_torch)
+      : single(build), full(build), reference(std::move(by_torch)) {}
+};
+
+// That the graph of a function of values per token agrees with autograd, and that the bits of an example do
+// not depend on the others.
+inline void check(Processor processor, const Function& function, const std::vector<ValueShape>& inputs,
+                  ValueShape result) {
+  const Question full = draw_question(ragged_batch(), inputs, result, torch::kFloat64);
+  const Question single = draw_question(ragged_batch(), inputs, result, torch::kFloat32);
+  EXPECT_LT(worst_difference(ask(kernels<double>(processor), full, function.full),
+                             answer(function.reference, full)),
+            1e-12);
+  EXPECT_LT(worst_difference(ask(kernels<float>(processor), single, function.single),
+                             answer(function.reference, single)),
+            2e-5);
+  EXPECT_TRUE(same_bits_in_any_company(kernels<float>(processor), single, function.single));
 }
 
 }  // namespace pf2lora::native
