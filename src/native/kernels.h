@@ -34,6 +34,13 @@ struct AttentionShape {
   int64_t examples() const { return int64_t(offsets.size()) - 1; }
 };
 
+// Heads side by side in a row, of each of which columns j and j + half turn together, j < half; those from
+// 2 * half on stay.
+struct RotaryShape {
+  int64_t heads = 1, width = 1;
+  int64_t half = 0;
+};
+
 // A matrix whose rows are `row` numbers apart.
 template <class T>
 struct Rows {
@@ -117,6 +124,11 @@ struct Kernels {
   void (*multiply)(int64_t count, const T* a, const T* b, const T* c, const T* d, const T* e, T* out);
   // out = a + b, elementwise. out may be either.
   void (*add)(int64_t count, const T* a, const T* b, T* out);
+
+  // Row i of `in` [rows, heads * width] turned by the angles with row i of cosines and sines [rows, half]:
+  // (x, y) becomes (x cos - y sin, y cos + x sin), or, back, what the opposite angles make of it.
+  void (*rotate)(const RotaryShape& shape, int64_t rows, const T* in, const T* cosines, const T* sines,
+                 bool back, T* out);
 
   // softmax(scale q k^T) v by example and head. The softmax goes to `weights`
   // [attention_weights(shape)]; scratch has attention_scratch(shape) numbers. out has q's shape.

@@ -9,6 +9,7 @@
 #include "native/norm.h"
 #include "native/panels.h"
 #include "native/product.h"
+#include "native/rotary.h"
 
 namespace pf2lora::native {
 
@@ -39,6 +40,7 @@ constexpr Kernels<T> table() {
       .activation = ActivationKernels<P, T>::activation,
       .multiply = ElementwiseKernels<P, T>::multiply,
       .add = ElementwiseKernels<P, T>::add,
+      .rotate = Rotary<P, T>::rotate,
       .attention_weights = Attention<P, T>::weights_size,
       .attention_scratch = Attention<P, T>::scratch_size,
       .attention = Attention<P, T>::value,
