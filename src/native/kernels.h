@@ -24,13 +24,15 @@ struct Term {
 enum class Activation { gelu, gelu_tanh, relu, silu, tanh };
 
 // Which tokens attend to which: example i of a packed batch holds the rows [offsets[i], offsets[i + 1]) of
-// keys and values. Head h reads columns [h * width, (h + 1) * width).
+// keys and values. Head h reads columns [h * width, (h + 1) * width) of queries, and those of head h / group
+// of keys and values (Ainslie et al. 2023, arXiv 2305.13245).
 struct AttentionShape {
   std::span<const int64_t> offsets;  // [examples + 1]
   int64_t heads = 1, width = 1;
   int64_t queries = 0;  // rows of each example that ask, [examples * queries, ...]; 0: all its tokens do
   bool causal = false;  // a token attends to itself and those before it
   double scale = 1;     // of q k^T in the softmax
+  int64_t group = 1;    // heads that share a head of keys and values
   int64_t examples() const { return int64_t(offsets.size()) - 1; }
 };
 
