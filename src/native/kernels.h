@@ -127,6 +127,12 @@ struct Kernels {
   // out = a + b, elementwise. out may be either.
   void (*add)(int64_t count, const T* a, const T* b, T* out);
 
+  // out = factor e^(x - z) with z = log of the sum of e^x, which comes back; x [count > 0]. out may be x.
+  T (*softmax)(int64_t count, const T* x, T factor, T* out);
+  // The derivative along t_x, of which out may be either: factor shares (t_x - sum of shares t_x), where
+  // shares is what softmax() makes with factor 1.
+  void (*softmax_tangent)(int64_t count, const T* shares, const T* t_x, T factor, T* out);
+
   // Row i of `in` [rows, heads * width] turned by the angles with row i of cosines and sines [rows, half]:
   // (x, y) becomes (x cos - y sin, y cos + x sin), or, back, what the opposite angles make of it.
   void (*rotate)(const RotaryShape& shape, int64_t rows, const T* in, const T* cosines, const T* sines,

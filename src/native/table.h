@@ -10,6 +10,7 @@
 #include "native/panels.h"
 #include "native/product.h"
 #include "native/rotary.h"
+#include "native/softmax.h"
 
 namespace pf2lora::native {
 
@@ -40,6 +41,8 @@ constexpr Kernels<T> table() {
       .activation = ActivationKernels<P, T>::activation,
       .multiply = ElementwiseKernels<P, T>::multiply,
       .add = ElementwiseKernels<P, T>::add,
+      .softmax = Softmax<P, T>::softmax,
+      .softmax_tangent = Softmax<P, T>::softmax_tangent,
       .rotate = Rotary<P, T>::rotate,
       .attention_weights = Attention<P, T>::weights_size,
       .attention_scratch = Attention<P, T>::scratch_size,
