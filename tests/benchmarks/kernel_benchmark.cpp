@@ -242,6 +242,12 @@ json elementwise() {
   add("a * b + c * d * e", [&](const Kernels<float>& table) {
     table.multiply(count, data(x), data(y), data(slope), data(x), data(y), data(out));
   });
+  add("softmax", [&](const Kernels<float>& table) { table.softmax(count, data(x), 1, data(out)); });
+  add("softmax'",
+      [&](const Kernels<float>& table) { table.softmax_tangent(count, data(x), data(y), 1, data(out)); });
+  add("rotary, 8 x 64", [&](const Kernels<float>& table) {
+    table.rotate({8, 64, 32}, 217, data(x), data(slope), data(curvature), false, data(out));
+  });
   const Tensor row = numbers(), moment1 = torch::zeros({count}), moment2 = torch::zeros({count});
   add("AdamW", [&](const Kernels<float>& table) {
     table.adamw(count, {1e-3, 1, 0.9, 0.999, 1e-8, 1, 1}, data(x), data(row), data(moment1), data(moment2));
