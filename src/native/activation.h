@@ -95,6 +95,20 @@ struct Relu {
   }
 };
 
+// x s(x) with s(x) = 1 / (1 + e^-x), s' = s (1 - s), s'' = s' (1 - 2 s), without cancellation from e^-|x|.
+template <class P, class T>
+struct Silu {
+  using V = Vector<P, T>;
+  [[gnu::always_inline]] static Derivatives<V> at(typename V::Lanes x) {
+    const Exponential<P, T> power(-V::magnitude(x));
+    const auto inverse = 1 / (2 + power.value_less_one()), balance = power.value_less_one() * inverse;
+    const auto share = x < 0 ? power.value() * inverse : inverse;
+    const auto d_share = power.value() * inverse * inverse;
+    const auto dd_share = d_share * (x < 0 ? -balance : balance);
+    return {x * share, share + x * d_share, 2 * d_share + x * dd_share};
+  }
+};
+
 // As an operation of Elementwise that writes the first `writes` of them.
 template <class P, class T, class Function, int derivatives>
 struct Activate {
@@ -119,6 +133,8 @@ struct ActivationKernels {
         return apply<GeluTanh<P, T>>(count, in, out, slope, curvature);
       case Activation::relu:
         return apply<Relu<P, T>>(count, in, out, slope, curvature);
+      case Activation::silu:
+        return apply<Silu<P, T>>(count, in, out, slope, curvature);
       case Activation::tanh:
         return apply<Tanh<P, T>>(count, in, out, slope, curvature);
     }

@@ -1,6 +1,7 @@
 // Attention by example and head, with S = scale q k^T, W = softmax(S), out = W v, and
 // dS = W (E - sum_j W E) of E = d_out v^T. Weights of a head stand in `queries` rows of whole vectors; beyond
-// the keys, and where a token may not look, they are 0.
+// the keys, and where a token may not look, they are 0. Heads that share keys and values add their gradients
+// up.
 #pragma once
 #include "native/exponential.h"
 #include "native/kernels.h"
@@ -66,9 +67,11 @@ class Attention {
           V::store(d_s.data + j, V::load(w.data + j) * centred * factor);
         }
       }
-      multiply(head.keys, head.width, head.key(d_v), {turned(w, head.queries, memory.queries(d_out))});
+      multiply(head.keys, head.width, head.key(d_v), {turned(w, head.queries, memory.queries(d_out))},
+               head.shares_keys);
       multiply(head.queries, head.width, head.query(d_q), {times(fixed(d_s), head.keys, memory.keys(k))});
-      multiply(head.keys, head.width, head.key(d_k), {turned(fixed(d_s), head.queries, memory.queries(q))});
+      multiply(head.keys, head.width, head.key(d_k), {turned(fixed(d_s), head.queries, memory.queries(q))},
+               head.shares_keys);
     });
   }
 
@@ -125,13 +128,15 @@ class Attention {
       }
       multiply(head.keys, head.width, head.key(t_d_v),
                {turned(w, head.queries, memory.queries(t_d_out)),
-                turned(t_w, head.queries, memory.queries(d_out))});
+                turned(t_w, head.queries, memory.queries(d_out))},
+               head.shares_keys);
       multiply(
           head.queries, head.width, head.query(t_d_q),
           {times(fixed(t_d_s), head.keys, memory.keys(k)), times(fixed(d_s), head.keys, memory.keys(t_k))});
       multiply(head.keys, head.width, head.key(t_d_k),
                {turned(fixed(t_d_s), head.queries, memory.queries(q)),
-                turned(fixed(d_s), head.queries, memory.queries(t_q))});
+                turned(fixed(d_s), head.queries, memory.queries(t_q))},
+               head.shares_keys);
     });
   }
 
@@ -140,18 +145,19 @@ class Attention {
   struct Head {
     int64_t queries, keys;
     int64_t padded;  // keys rounded up to whole vectors
-    int64_t width, column;
-    int64_t query_row, key_row;
+    int64_t width;
+    int64_t query_row, query_column, key_row, key_column;
     int64_t scores_at;
     bool causal;
+    bool shares_keys;  // with the head before
 
     template <class U>
     Rows<U> query(Rows<U> x) const {
-      return part(x, query_row);
+      return part(x, query_row, query_column);
     }
     template <class U>
     Rows<U> key(Rows<U> x) const {
-      return part(x, key_row);
+      return part(x, key_row, key_column);
     }
     template <class U>
     Rows<U> scores(U* all) const {
@@ -162,7 +168,7 @@ class Attention {
 
    private:
     template <class U>
-    Rows<U> part(Rows<U> x, int64_t row) const {
+    Rows<U> part(Rows<U> x, int64_t row, int64_t column) const {
       return x.data == nullptr ? x : Rows<U>{x.data + row * x.row + column, x.row};
     }
   };
@@ -232,7 +238,9 @@ class Attention {
     int64_t scores_at = 0;
     for_examples(shape, [&](Head head) {
       for (int64_t h = 0; h < shape.heads; ++h) {
-        head.column = h * shape.width;
+        head.query_column = h * shape.width;
+        head.key_column = h / shape.group * shape.width;
+        head.shares_keys = h % shape.group != 0;
         head.scores_at = scores_at;
         scores_at += head.queries * head.padded;
         f(head);
@@ -267,8 +275,9 @@ class Attention {
     return {b.data == nullptr ? nullptr : a.data, 1, a.row, depth, b.data, b.row, Tiles<P, T>::panel};
   }
   template <int count>
-  static void multiply(int64_t rows, int64_t columns, Rows<T> c, const Term<T> (&terms)[count]) {
-    Product<P, T>::run(terms, count, rows, columns, {c, nullptr, false});
+  static void multiply(int64_t rows, int64_t columns, Rows<T> c, const Term<T> (&terms)[count],
+                       bool add = false) {
+    Product<P, T>::run(terms, count, rows, columns, {c, nullptr, add});
   }
 };
 

@@ -9,12 +9,13 @@ AttentionShape AttentionOperation<T>::shape(const Pass<T>& pass) const {
           .width = heads_.width,
           .queries = heads_.queries,
           .causal = heads_.causal,
-          .scale = heads_.scale};
+          .scale = heads_.scale,
+          .group = heads_.group};
 }
 
 template <class T>
 int64_t AttentionOperation<T>::size_of_input(const Pass<T>& pass, size_t i) const {
-  return i == 0 ? this->size(pass) : pass.batch.rows(Per::token) * row();
+  return i == 0 ? this->size(pass) : pass.batch.rows(Per::token) * row_of_input(i);
 }
 
 template <class T>
@@ -22,7 +23,7 @@ typename AttentionOperation<T>::InputGradients AttentionOperation<T>::input_grad
   InputGradients made;
   for (size_t i = 0; i < 3; ++i) {
     made.numbers[i] = pass.take(size_of_input(pass, i));
-    made.rows[i] = {made.numbers[i].get(), row()};
+    made.rows[i] = {made.numbers[i].get(), row_of_input(i)};
   }
   return made;
 }

@@ -12,12 +12,14 @@ struct AttentionHeads {
   int64_t queries = 0;  // AttentionShape::queries; above 0 the query has a row for each example
   bool causal = false;
   double scale = 1;
+  int64_t group = 1;  // AttentionShape::group, which divides count
 };
 
 template <class T>
 class AttentionOperation final : public Operation<T> {
  public:
-  // Keys and values have count * width columns; so has each of an example's queries, which stand side by side.
+  // Keys and values have count / group * width columns. An example's queries stand side by side, each of them
+  // count * width columns.
   explicit AttentionOperation(AttentionHeads heads) : heads_(heads) {}
   const char* name() const override { return "attention"; }
   void value(Pass<T>& pass) const override;
@@ -32,8 +34,9 @@ class AttentionOperation final : public Operation<T> {
   enum Kept { weights, weights_tangent, scores_gradient };
   AttentionShape shape(const Pass<T>& pass) const;
   int64_t row() const { return heads_.count * heads_.width; }
+  int64_t row_of_input(size_t i) const { return i == 0 ? row() : row() / heads_.group; }
   Rows<const T> rows(const std::vector<Numbers<T>>& of, size_t i) const {
-    return {this->input(of, i), row()};  // without data where there are none
+    return {this->input(of, i), row_of_input(i)};  // without data where there are none
   }
   Rows<const T> result_rows(const std::vector<Numbers<T>>& of) const { return {this->result(of), row()}; }
 

@@ -55,12 +55,16 @@ struct Multiply {
   void operator()(const Lanes (&in)[reads], Lanes (&out)[writes]) const { out[0] = in[0] * in[1]; }
 };
 
-template <class V>
+// a * b + c * d (* e).
+template <class V, int factors>
 struct MultiplyAndAdd {
   using Lanes = typename V::Lanes;
-  static constexpr int reads = 5, writes = 1;
+  static constexpr int reads = 2 + factors, writes = 1;
   void operator()(const Lanes (&in)[reads], Lanes (&out)[writes]) const {
-    out[0] = in[0] * in[1] + in[2] * in[3] * in[4];
+    if constexpr (factors == 2)
+      out[0] = in[0] * in[1] + in[2] * in[3];
+    else
+      out[0] = in[0] * in[1] + in[2] * in[3] * in[4];
   }
 };
 
@@ -79,11 +83,13 @@ struct ElementwiseKernels {
   static void multiply(int64_t count, const T* a, const T* b, const T* c, const T* d, const T* e, T* out) {
     if (c == nullptr)
       Elementwise<V, Multiply<V>>::run({}, count, {a, b}, {out});
+    else if (e == nullptr)
+      Elementwise<V, MultiplyAndAdd<V, 2>>::run({}, count, {a, b, c, d}, {out});
     else
-      Elementwise<V, MultiplyAndAdd<V>>::run({}, count, {a, b, c, d, e}, {out});
+      Elementwise<V, MultiplyAndAdd<V, 3>>::run({}, count, {a, b, c, d, e}, {out});
   }
-  static void add_to(int64_t count, const T* from, T* to) {
-    Elementwise<V, Add<V>>::run({}, count, {to, from}, {to});
+  static void add(int64_t count, const T* a, const T* b, T* out) {
+    Elementwise<V, Add<V>>::run({}, count, {a, b}, {out});
   }
 };
 

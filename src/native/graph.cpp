@@ -26,10 +26,12 @@ template <class T>
 void Operation<T>::add(std::vector<Numbers<T>>& of, Pass<T>& pass, size_t i, const Numbers<T>& numbers,
                        int64_t count) const {
   Numbers<T>& there = of[size_t(inputs[i])];
-  if (there == nullptr)
+  if (there == nullptr) {
     there = numbers;
-  else
-    pass.kernels.add_to(count, numbers.get(), destination(of, pass, i, count).data);
+    return;
+  }
+  T* sum = destination(of, pass, i, count).data;
+  pass.kernels.add(count, sum, numbers.get(), sum);
 }
 
 template <class T>

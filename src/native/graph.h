@@ -13,18 +13,25 @@
 
 namespace pf2lora::native {
 
-// What a value has a row for.
-enum class Per { token, example };
+// What a value has a row for. Targets are the tokens that a batch names, such as those whose successor a
+// language model foretells.
+enum class Per { token, example, target };
 
-// G clients, N examples, T tokens of a packed batch.
+// G clients, N examples, T tokens, R targets of a packed batch.
 struct BatchShape {
   std::vector<int64_t> token_offsets;    // [N + 1] into tokens
   std::vector<int64_t> client_examples;  // [G + 1] into examples
+  std::vector<int64_t> target_rows;      // [R] of tokens, rising
+  std::vector<int64_t> client_targets;   // [G + 1] into target_rows; both empty where nothing is per target
   int64_t clients() const { return int64_t(client_examples.size()) - 1; }
   int64_t examples() const { return int64_t(token_offsets.size()) - 1; }
-  int64_t rows(Per per) const { return per == Per::example ? examples() : token_offsets.back(); }
+  int64_t rows(Per per) const {
+    if (per == Per::target) return int64_t(target_rows.size());
+    return per == Per::example ? examples() : token_offsets.back();
+  }
   // The first row of client g; that of client G is the number of rows.
   int64_t begin(Per per, int64_t g) const {
+    if (per == Per::target) return client_targets[size_t(g)];
     const int64_t example = client_examples[size_t(g)];
     return per == Per::example ? example : token_offsets[size_t(example)];
   }

@@ -21,17 +21,26 @@ struct Term {
   int64_t b_depth = 0, b_panel = 0;
 };
 
-enum class Activation { gelu, gelu_tanh, relu, tanh };
+enum class Activation { gelu, gelu_tanh, relu, silu, tanh };
 
 // Which tokens attend to which: example i of a packed batch holds the rows [offsets[i], offsets[i + 1]) of
-// keys and values. Head h reads columns [h * width, (h + 1) * width).
+// keys and values. Head h reads columns [h * width, (h + 1) * width) of queries, and those of head h / group
+// of keys and values (Ainslie et al. 2023, arXiv 2305.13245).
 struct AttentionShape {
   std::span<const int64_t> offsets;  // [examples + 1]
   int64_t heads = 1, width = 1;
   int64_t queries = 0;  // rows of each example that ask, [examples * queries, ...]; 0: all its tokens do
   bool causal = false;  // a token attends to itself and those before it
   double scale = 1;     // of q k^T in the softmax
+  int64_t group = 1;    // heads that share a head of keys and values
   int64_t examples() const { return int64_t(offsets.size()) - 1; }
+};
+
+// Heads side by side in a row, of each of which columns j and j + half turn together, j < half; those from
+// 2 * half on stay.
+struct RotaryShape {
+  int64_t heads = 1, width = 1;
+  int64_t half = 0;
 };
 
 // A matrix whose rows are `row` numbers apart.
@@ -103,14 +112,31 @@ struct Kernels {
   void (*add_norm_gradient_tangent)(int64_t rows, int64_t width, const T* d_out, const T* t_d_out,
                                     const T* gain, const T* normal, const T* t_normal, const T* scale,
                                     const T* t_scale, const T* d_x, T* t_d_x);
+  // The same without mean and shift (which is not read), RMS norm (Zhang and Sennrich 2019, arXiv
+  // 1910.07467): normal = x * scale with scale = 1 / sqrt(mean of x^2 + epsilon), out = gain * normal.
+  decltype(add_norm) add_rms_norm;
+  decltype(add_norm_gradient) add_rms_norm_gradient;
+  decltype(add_norm_tangent) add_rms_norm_tangent;
+  decltype(add_norm_gradient_tangent) add_rms_norm_gradient_tangent;
 
   // out = f(in), slope = f'(in), curvature = f''(in); slope and curvature may be nullptr. out may be in.
   void (*activation)(Activation kind, int64_t count, const T* in, T* out, T* slope, T* curvature);
 
-  // out = a * b, elementwise (+ c * d * e where c is given). out may be any operand.
+  // out = a * b, elementwise (+ c * d where c is given, + c * d * e where e is too). out may be any operand.
   void (*multiply)(int64_t count, const T* a, const T* b, const T* c, const T* d, const T* e, T* out);
-  // to += from
-  void (*add_to)(int64_t count, const T* from, T* to);
+  // out = a + b, elementwise. out may be either.
+  void (*add)(int64_t count, const T* a, const T* b, T* out);
+
+  // out = factor e^(x - z) with z = log of the sum of e^x, which comes back; x [count > 0]. out may be x.
+  T (*softmax)(int64_t count, const T* x, T factor, T* out);
+  // The derivative along t_x, of which out may be either: factor shares (t_x - sum of shares t_x), where
+  // shares is what softmax() makes with factor 1.
+  void (*softmax_tangent)(int64_t count, const T* shares, const T* t_x, T factor, T* out);
+
+  // Row i of `in` [rows, heads * width] turned by the angles with row i of cosines and sines [rows, half]:
+  // (x, y) becomes (x cos - y sin, y cos + x sin), or, back, what the opposite angles make of it.
+  void (*rotate)(const RotaryShape& shape, int64_t rows, const T* in, const T* cosines, const T* sines,
+                 bool back, T* out);
 
   // softmax(scale q k^T) v by example and head. The softmax goes to `weights`
   // [attention_weights(shape)]; scratch has attention_scratch(shape) numbers. out has q's shape.

@@ -77,10 +77,13 @@ void LinearOperation<T>::weigh(const Pass<T>& pass, const Share& share, T* rows)
     for (int64_t row = share.begin; row < share.begin + share.rows; ++row) scale(row, row);
     return;
   }
+  const auto token = [&](int64_t row) {
+    return this->per == Per::target ? pass.batch.target_rows[size_t(row)] : row;
+  };
   const auto& offsets = pass.batch.token_offsets;
-  auto example = int64_t(std::upper_bound(offsets.begin(), offsets.end(), share.begin) - offsets.begin()) - 1;
+  int64_t example = pass.batch.client_examples[size_t(share.client)];
   for (int64_t row = share.begin; row < share.begin + share.rows; ++row) {
-    while (row >= offsets[size_t(example) + 1]) ++example;
+    while (token(row) >= offsets[size_t(example) + 1]) ++example;
     scale(row, example);
   }
 }

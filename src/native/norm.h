@@ -1,35 +1,13 @@
-// Layer norm over rows, with y = (x - <x>) s, s = 1 / sqrt(<(x - <x>)^2> + epsilon), <.> the average of a row
-// and J(v) = v - <v> - y <v y>, so that dy = s J(dx) and ds = -s^2 <y dx>.
+// Norms over rows, with y = (x - <x>) s, s = 1 / sqrt(<(x - <x>)^2> + epsilon), <.> the average of a row and
+// J(v) = v - <v> - y <v y>, so that dy = s J(dx) and ds = -s^2 <y dx>. RMS norm is not centred: the same with
+// 0 for <x> and <v>.
 #pragma once
 #include "native/kernels.h"
-#include "native/vector.h"
+#include "native/parts.h"
 
 namespace pf2lora::native {
 
-// Vectors [at, at + count) of a row, and what is left at its end: the same code is written for both.
-template <class V>
-struct WholePart {
-  using T = typename V::Number;
-  int64_t at;
-  [[gnu::always_inline]] typename V::Lanes load(const T* row) const { return V::load(row + at); }
-  [[gnu::always_inline]] void store(T* row, typename V::Lanes lanes) const { V::store(row + at, lanes); }
-  // The lanes that are in the row; the others become 0.
-  [[gnu::always_inline]] typename V::Lanes inside(typename V::Lanes lanes) const { return lanes; }
-};
-template <class V>
-struct LastPart {
-  using T = typename V::Number;
-  int64_t at, n;
-  [[gnu::always_inline]] typename V::Lanes load(const T* row) const { return V::load_first(row + at, n); }
-  [[gnu::always_inline]] void store(T* row, typename V::Lanes lanes) const {
-    V::store_first(row + at, lanes, n);
-  }
-  [[gnu::always_inline]] typename V::Lanes inside(typename V::Lanes lanes) const {
-    return V::first(n) ? lanes : typename V::Lanes{};
-  }
-};
-
-template <class P, class T>
+template <class P, class T, bool centred>
 struct Norm {
   using V = Vector<P, T>;
   using Lanes = typename V::Lanes;
@@ -42,17 +20,20 @@ struct Norm {
       const auto x = [&](const auto& part) { return sum_of(part, row_a, row_b); };
       Lanes total{}, squares{};
       along(width, [&](const auto& part) { total += x(part); });
-      const Lanes mean = V::all(V::sum(total) / T(width));
+      const Lanes middle = mean(total, width);
       along(width, [&](const auto& part) {
-        const Lanes centred = part.inside(x(part) - mean);
-        squares += centred * centred;
+        const Lanes distance = part.inside(x(part) - middle);
+        squares += distance * distance;
       });
       const T s = 1 / V::square_root(V::sum(squares) / T(width) + T(epsilon));
       scale[i] = s;
       along(width, [&](const auto& part) {
-        const Lanes y = (x(part) - mean) * s;
+        const Lanes y = (x(part) - middle) * s;
         part.store(row_normal, y);
-        part.store(row_out, y * part.load(gain) + part.load(shift));
+        if constexpr (centred)
+          part.store(row_out, y * part.load(gain) + part.load(shift));
+        else
+          part.store(row_out, y * part.load(gain));
       });
     }
   }
@@ -101,14 +82,14 @@ struct Norm {
         along_y += v * y_part;
         t_along_y += t_v * y_part + v * part.load(t_y);
       });
-      const Lanes mean = V::all(V::sum(total) / T(width)), share = V::all(V::sum(along_y) / T(width)),
+      const Lanes middle = mean(total, width), share = V::all(V::sum(along_y) / T(width)),
                   t_share = V::all(V::sum(t_along_y) / T(width));
       const T s = scale[i], growth = t_scale[i] / s;
       const T* row_d_x = d_x + at;
       T* row_t_d_x = t_d_x + at;
       along(width, [&](const auto& part) {
         const Lanes t_v = part.load(row_t_d) * part.load(gain);
-        const Lanes inner = t_v - mean - part.load(t_y) * share - part.load(y) * t_share;
+        const Lanes inner = t_v - middle - part.load(t_y) * share - part.load(y) * t_share;
         part.store(row_t_d_x, part.load(row_d_x) * growth + inner * s);
       });
     }
@@ -118,9 +99,15 @@ struct Norm {
   // Calls f with every part of a row.
   template <class F>
   [[gnu::always_inline]] static void along(int64_t width, const F& f) {
-    int64_t at = 0;
-    for (; at + V::count <= width; at += V::count) f(WholePart<V>{at});
-    if (at < width) f(LastPart<V>{at, width - at});
+    native::along<V>(0, width, f);
+  }
+
+  // Of a row, by the sum of its parts.
+  [[gnu::always_inline]] static Lanes mean([[maybe_unused]] Lanes total, [[maybe_unused]] int64_t width) {
+    if constexpr (centred)
+      return V::all(V::sum(total) / T(width));
+    else
+      return Lanes{};
   }
 
   // a + b, either of which may be missing.
@@ -143,8 +130,8 @@ struct Norm {
       along_y += v_part * part.load(y);
     });
     const T share = V::sum(along_y) / T(width);
-    const Lanes mean = V::all(V::sum(total) / T(width)), shares = V::all(share);
-    along(width, [&](const auto& part) { write(part, (v(part) - mean - part.load(y) * shares) * s); });
+    const Lanes middle = mean(total, width), shares = V::all(share);
+    along(width, [&](const auto& part) { write(part, (v(part) - middle - part.load(y) * shares) * s); });
     return share;
   }
 };

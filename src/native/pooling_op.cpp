@@ -52,11 +52,25 @@ void MeanOperation<T>::add_gradient(const BatchShape& batch, const T* d_examples
   }
 }
 
+template <class T>
+void TargetOperation<T>::pool(const BatchShape& batch, const T* tokens, T* targets) const {
+  for (const int64_t row : batch.target_rows)
+    targets = std::copy_n(tokens + row * this->width, this->width, targets);
+}
+
+template <class T>
+void TargetOperation<T>::add_gradient(const BatchShape& batch, const T* d_targets, T* d_tokens) const {
+  for (const int64_t row : batch.target_rows)
+    for (T *to = d_tokens + row * this->width, *end = to + this->width; to != end; ++to) *to += *d_targets++;
+}
+
 template class PoolingOperation<float>;
 template class PoolingOperation<double>;
 template class FirstOperation<float>;
 template class FirstOperation<double>;
 template class MeanOperation<float>;
 template class MeanOperation<double>;
+template class TargetOperation<float>;
+template class TargetOperation<double>;
 
 }  // namespace pf2lora::native

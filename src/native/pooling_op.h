@@ -1,4 +1,4 @@
-// From a row for each token to a row for each example.
+// From a row for each token to a row for each example or target.
 #pragma once
 #include "native/graph.h"
 
@@ -19,9 +19,9 @@ class PoolingOperation : public Operation<T> {
   void gradient_tangent(Pass<T>& pass) const override { spread(pass, pass.gradient_tangent); }
 
  private:
-  virtual void pool(const BatchShape& batch, const T* tokens, T* examples) const = 0;
-  // Adds the gradient of the examples [N, width] to that of the tokens [T, width].
-  virtual void add_gradient(const BatchShape& batch, const T* d_examples, T* d_tokens) const = 0;
+  virtual void pool(const BatchShape& batch, const T* tokens, T* pooled) const = 0;
+  // Adds the gradient of what is pooled, [N or R, width], to that of the tokens [T, width].
+  virtual void add_gradient(const BatchShape& batch, const T* d_pooled, T* d_tokens) const = 0;
   void spread(Pass<T>& pass, std::vector<Numbers<T>>& gradients) const;
 };
 
@@ -37,6 +37,13 @@ template <class T>
 class MeanOperation final : public PoolingOperation<T> {
   void pool(const BatchShape& batch, const T* tokens, T* examples) const override;
   void add_gradient(const BatchShape& batch, const T* d_examples, T* d_tokens) const override;
+};
+
+// The tokens that are targets.
+template <class T>
+class TargetOperation final : public PoolingOperation<T> {
+  void pool(const BatchShape& batch, const T* tokens, T* targets) const override;
+  void add_gradient(const BatchShape& batch, const T* d_targets, T* d_tokens) const override;
 };
 
 }  // namespace pf2lora::native

@@ -9,6 +9,8 @@
 #include "native/norm.h"
 #include "native/panels.h"
 #include "native/product.h"
+#include "native/rotary.h"
+#include "native/softmax.h"
 
 namespace pf2lora::native {
 
@@ -28,13 +30,20 @@ constexpr Kernels<T> table() {
       .panel = Tiles<P, T>::panel,
       .pack_panels = pack_panels<P, T>,
       .product = product_entry<P, T>,
-      .add_norm = Norm<P, T>::add_norm,
-      .add_norm_gradient = Norm<P, T>::add_norm_gradient,
-      .add_norm_tangent = Norm<P, T>::add_norm_tangent,
-      .add_norm_gradient_tangent = Norm<P, T>::add_norm_gradient_tangent,
+      .add_norm = Norm<P, T, true>::add_norm,
+      .add_norm_gradient = Norm<P, T, true>::add_norm_gradient,
+      .add_norm_tangent = Norm<P, T, true>::add_norm_tangent,
+      .add_norm_gradient_tangent = Norm<P, T, true>::add_norm_gradient_tangent,
+      .add_rms_norm = Norm<P, T, false>::add_norm,
+      .add_rms_norm_gradient = Norm<P, T, false>::add_norm_gradient,
+      .add_rms_norm_tangent = Norm<P, T, false>::add_norm_tangent,
+      .add_rms_norm_gradient_tangent = Norm<P, T, false>::add_norm_gradient_tangent,
       .activation = ActivationKernels<P, T>::activation,
       .multiply = ElementwiseKernels<P, T>::multiply,
-      .add_to = ElementwiseKernels<P, T>::add_to,
+      .add = ElementwiseKernels<P, T>::add,
+      .softmax = Softmax<P, T>::softmax,
+      .softmax_tangent = Softmax<P, T>::softmax_tangent,
+      .rotate = Rotary<P, T>::rotate,
       .attention_weights = Attention<P, T>::weights_size,
       .attention_scratch = Attention<P, T>::scratch_size,
       .attention = Attention<P, T>::value,

@@ -229,6 +229,7 @@ json elementwise() {
   for (const auto& [kind, name] : {std::pair{Activation::gelu, "gelu"},
                                    {Activation::gelu_tanh, "gelu_tanh"},
                                    {Activation::relu, "relu"},
+                                   {Activation::silu, "silu"},
                                    {Activation::tanh, "tanh"}})
     for (int derivatives = 0; derivatives < 3; ++derivatives)
       add(name + std::string(derivatives, '\''), [&, kind = kind](const Kernels<float>& table) {
@@ -240,6 +241,12 @@ json elementwise() {
   });
   add("a * b + c * d * e", [&](const Kernels<float>& table) {
     table.multiply(count, data(x), data(y), data(slope), data(x), data(y), data(out));
+  });
+  add("softmax", [&](const Kernels<float>& table) { table.softmax(count, data(x), 1, data(out)); });
+  add("softmax'",
+      [&](const Kernels<float>& table) { table.softmax_tangent(count, data(x), data(y), 1, data(out)); });
+  add("rotary, 8 x 64", [&](const Kernels<float>& table) {
+    table.rotate({8, 64, 32}, 217, data(x), data(slope), data(curvature), false, data(out));
   });
   const Tensor row = numbers(), moment1 = torch::zeros({count}), moment2 = torch::zeros({count});
   add("AdamW", [&](const Kernels<float>& table) {

@@ -18,13 +18,16 @@ Tensor apply(Activation kind, const Tensor& x) {
       return torch::gelu(x, "tanh");
     case Activation::relu:
       return torch::relu(x);
+    case Activation::silu:
+      return torch::silu(x);
     case Activation::tanh:
       return torch::tanh(x);
   }
   return {};
 }
 
-constexpr Activation kKinds[]{Activation::gelu, Activation::gelu_tanh, Activation::relu, Activation::tanh};
+constexpr Activation kKinds[]{Activation::gelu, Activation::gelu_tanh, Activation::relu, Activation::silu,
+                              Activation::tanh};
 
 // f, f' and f'' by the table, [3, count].
 template <class T>

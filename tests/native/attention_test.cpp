@@ -15,7 +15,10 @@ struct Case {
   int64_t heads, width;
   int64_t asking = 0;  // rows of each example that ask; 0: all tokens
   bool causal = false;
+  int64_t group = 1;  // heads that share keys and values
 
+  int64_t columns() const { return heads * width; }
+  int64_t key_columns() const { return columns() / group; }
   std::vector<int64_t> offsets() const {
     std::vector<int64_t> all{0};
     for (const int64_t length : lengths) all.push_back(all.back() + length);
@@ -35,16 +38,17 @@ Tensor reference(const Case& c, const std::vector<Tensor>& in) {
     const int64_t first = c.asking > 0 ? int64_t(i) * c.asking : offsets[i];
     std::vector<Tensor> heads;
     for (int64_t h = 0; h < c.heads; ++h) {
-      const auto part = [&](const Tensor& x, int64_t row, int64_t count) {
-        return x.narrow(0, row, count).narrow(1, h * c.width, c.width);
+      const auto part = [&](const Tensor& x, int64_t row, int64_t count, int64_t head) {
+        return x.narrow(0, row, count).narrow(1, head * c.width, c.width);
       };
-      Tensor scores = torch::mm(part(in[0], first, asking), part(in[1], offsets[i], length).t());
+      const int64_t key_head = h / c.group;
+      Tensor scores = torch::mm(part(in[0], first, asking, h), part(in[1], offsets[i], length, key_head).t());
       scores = scores * c.scale();
       if (c.causal) {
         const Tensor later = torch::ones({asking, length}, torch::kBool).triu(1);
         scores = scores.masked_fill(later, -INFINITY);
       }
-      heads.push_back(torch::mm(torch::softmax(scores, 1), part(in[2], offsets[i], length)));
+      heads.push_back(torch::mm(torch::softmax(scores, 1), part(in[2], offsets[i], length, key_head)));
     }
     rows.push_back(torch::cat(heads, 1));
   }
@@ -78,8 +82,8 @@ struct Results {
   Results(const Kernels<T>& table, const Case& c, const std::vector<Tensor>& inputs,
           const std::vector<Tensor>& direction, const Tensor& pull, const Tensor& pull_direction) {
     const auto offsets = c.offsets();
-    const AttentionShape shape{offsets, c.heads, c.width, c.asking, c.causal, c.scale()};
-    const int64_t columns = c.heads * c.width, size = table.attention_weights(shape);
+    const AttentionShape shape{offsets, c.heads, c.width, c.asking, c.causal, c.scale(), c.group};
+    const int64_t columns = c.columns(), size = table.attention_weights(shape);
     const auto numbers = [&](int64_t count) { return torch::full({count}, NAN, type_of<T>()); };
     weights = numbers(size);
     const Tensor t_weights = numbers(size), d_scores = numbers(size);
@@ -90,8 +94,9 @@ struct Results {
       t.emplace_back(direction[i].defined() ? direction[i] : torch::zeros_like(inputs[i]));
     const auto along = [&](size_t i) { return direction[i].defined() ? t[i].in() : Rows<const T>{}; };
     const Columns<T> y(c.queries(), columns), t_y(c.queries(), columns);
-    const Columns<T> d[]{{c.queries(), columns}, {c.tokens(), columns}, {c.tokens(), columns}};
-    const Columns<T> t_d[]{{c.queries(), columns}, {c.tokens(), columns}, {c.tokens(), columns}};
+    const int64_t keys = c.key_columns();
+    const Columns<T> d[]{{c.queries(), columns}, {c.tokens(), keys}, {c.tokens(), keys}};
+    const Columns<T> t_d[]{{c.queries(), columns}, {c.tokens(), keys}, {c.tokens(), keys}};
 
     T* const memory = data<T>(scratch);
     table.attention(shape, q.in(), k.in(), v.in(), data<T>(weights), y.out(), memory);
@@ -119,12 +124,12 @@ struct Operands {
   Tensor pull, pull_direction;
 
   Operands(const Case& c, torch::ScalarType type) {
-    const int64_t columns = c.heads * c.width;
-    for (std::vector<Tensor>* set : {&inputs, &direction})
-      for (const int64_t rows : {c.queries(), c.tokens(), c.tokens()})
-        set->push_back(1.5 * draw({rows, columns}, type));
-    pull = draw({c.queries(), columns}, type);
-    pull_direction = draw({c.queries(), columns}, type);
+    for (std::vector<Tensor>* set : {&inputs, &direction}) {
+      set->push_back(1.5 * draw({c.queries(), c.columns()}, type));
+      for (int i = 0; i < 2; ++i) set->push_back(1.5 * draw({c.tokens(), c.key_columns()}, type));
+    }
+    pull = draw({c.queries(), c.columns()}, type);
+    pull_direction = draw({c.queries(), c.columns()}, type);
   }
 };
 
@@ -147,6 +152,10 @@ const std::vector<Case>& cases() {
       {{5, 33, 2}, 1, 24, 3},
       {{13, 7, 1, 20, 34}, 2, 32, 0, /*causal=*/true},
       {{3, 17}, 3, 5, 0, true},
+      {{13, 7, 1, 20, 34}, 6, 32, 0, false, /*group=*/3},
+      {{13, 7, 1, 20, 34}, 4, 64, 0, true, 2},
+      {{5, 33, 2}, 4, 12, 0, true, 4},
+      {{5, 33, 2}, 4, 12, 1, false, 2},
   };
   return all;
 }
@@ -210,25 +219,28 @@ TEST_P(Attention, LargeScoresDoNotOverflow) {
 }
 
 TEST_P(Attention, ExampleHasTheSameBitsInAnyCompany) {
-  const Case all{{13, 7, 30, 16}, 2, 24};
-  const Operands operands(all, torch::kFloat32);
-  const auto results = [&](const Case& c, int64_t row) {
-    const auto part = [&](const Tensor& x) { return x.narrow(0, row, c.tokens()); };
-    const auto parts = [&](const std::vector<Tensor>& x) {
-      return std::vector{part(x[0]), part(x[1]), part(x[2])};
+  for (Case all : {Case{{13, 7, 30, 16}, 2, 24}, {{13, 7, 30, 16}, 4, 24, 0, /*causal=*/true, /*group=*/2}}) {
+    const Operands operands(all, torch::kFloat32);
+    const auto results = [&](const Case& c, int64_t row) {
+      const auto part = [&](const Tensor& x) { return x.narrow(0, row, c.tokens()); };
+      const auto parts = [&](const std::vector<Tensor>& x) {
+        return std::vector{part(x[0]), part(x[1]), part(x[2])};
+      };
+      return Results<float>(table<float>(), c, parts(operands.inputs), parts(operands.direction),
+                            part(operands.pull), part(operands.pull_direction));
     };
-    return Results<float>(table<float>(), c, parts(operands.inputs), parts(operands.direction),
-                          part(operands.pull), part(operands.pull_direction));
-  };
-  const Results<float> together = results(all, 0);
-  for (size_t i = 0; i < all.lengths.size(); ++i) {
-    const int64_t row = all.offsets()[i], count = all.lengths[i];
-    const Results<float> own = results({{count}, 2, 24}, row);
-    EXPECT_TRUE(same_bits(own.out, together.out.narrow(0, row, count)));
-    EXPECT_TRUE(same_bits(own.t_out, together.t_out.narrow(0, row, count)));
-    for (size_t j = 0; j < 3; ++j) {
-      EXPECT_TRUE(same_bits(own.gradient[j], together.gradient[j].narrow(0, row, count)));
-      EXPECT_TRUE(same_bits(own.gradient_tangent[j], together.gradient_tangent[j].narrow(0, row, count)));
+    const Results<float> together = results(all, 0);
+    for (size_t i = 0; i < all.lengths.size(); ++i) {
+      const int64_t row = all.offsets()[i], count = all.lengths[i];
+      Case one = all;
+      one.lengths = {count};
+      const Results<float> own = results(one, row);
+      EXPECT_TRUE(same_bits(own.out, together.out.narrow(0, row, count)));
+      EXPECT_TRUE(same_bits(own.t_out, together.t_out.narrow(0, row, count)));
+      for (size_t j = 0; j < 3; ++j) {
+        EXPECT_TRUE(same_bits(own.gradient[j], together.gradient[j].narrow(0, row, count)));
+        EXPECT_TRUE(same_bits(own.gradient_tangent[j], together.gradient_tangent[j].narrow(0, row, count)));
+      }
     }
   }
 }

@@ -22,11 +22,14 @@ TEST_P(Elementwise, MultipliesAndAdds) {
     EXPECT_TRUE(torch::equal(out, x[0] * x[1]));
     table().multiply(count, at(0), at(1), at(2), at(3), at(4), data<double>(out));
     EXPECT_LT(difference(out, x[0] * x[1] + x[2] * x[3] * x[4]), 1e-15);
+    table().multiply(count, at(0), at(1), at(2), at(3), nullptr, data<double>(out));
+    EXPECT_LT(difference(out, x[0] * x[1] + x[2] * x[3]), 1e-15);
+    table().multiply(count, at(0), at(1), at(2), at(3), at(4), data<double>(out));
     const Tensor in_place = x[3].clone();
     table().multiply(count, at(0), at(1), at(2), data<double>(in_place), at(4), data<double>(in_place));
     EXPECT_TRUE(torch::equal(in_place, out));
     const Tensor to = x[0].clone();
-    table().add_to(count, at(1), data<double>(to));
+    table().add(count, data<double>(to), at(1), data<double>(to));
     EXPECT_TRUE(torch::equal(to, x[0] + x[1]));
   }
 }

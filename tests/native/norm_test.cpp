@@ -12,32 +12,38 @@ INSTANTIATE_TEST_SUITE_P(, Norm, testing::ValuesIn(supported_processors()), proc
 
 constexpr double kEpsilon = 1e-3;  // large enough to be seen
 
+enum class Kind { layer, rms };
+
 // A norm of a + b with its gradient, tangent and tangent of the gradient, by one table.
 template <class T>
 struct Results {
   Tensor out, normal, scale, d_x, t_out, t_normal, t_scale, t_d_x;
 
   Results(const Kernels<T>& table, const Tensor& a, const Tensor& b, const Tensor& t_a, const Tensor& t_b,
-          const Tensor& gain, const Tensor& shift, const Tensor& d_out, const Tensor& t_d_out) {
+          const Tensor& gain, const Tensor& shift, const Tensor& d_out, const Tensor& t_d_out,
+          Kind kind = Kind::layer) {
+    const bool rms = kind == Kind::rms;
     const int64_t rows = a.size(0), width = a.size(1);
     for (Tensor* matrix : {&out, &normal, &d_x, &t_out, &t_normal, &t_d_x})
       *matrix = torch::full_like(a, NAN);
     for (Tensor* numbers : {&scale, &t_scale}) *numbers = torch::full({rows}, NAN, a.options());
-    table.add_norm(rows, width, data<T>(a), data<T>(b), data<T>(gain), data<T>(shift), kEpsilon,
-                   data<T>(normal), data<T>(scale), data<T>(out));
-    table.add_norm_gradient(rows, width, data<T>(d_out), data<T>(gain), data<T>(normal), data<T>(scale),
-                            data<T>(d_x));
-    table.add_norm_tangent(rows, width, data<T>(t_a), data<T>(t_b), data<T>(gain), data<T>(normal),
-                           data<T>(scale), data<T>(t_normal), data<T>(t_scale), data<T>(t_out));
-    table.add_norm_gradient_tangent(rows, width, data<T>(d_out), data<T>(t_d_out), data<T>(gain),
-                                    data<T>(normal), data<T>(t_normal), data<T>(scale), data<T>(t_scale),
-                                    data<T>(d_x), data<T>(t_d_x));
+    const auto value = rms ? table.add_rms_norm : table.add_norm;
+    value(rows, width, data<T>(a), data<T>(b), data<T>(gain), rms ? nullptr : data<T>(shift), kEpsilon,
+          data<T>(normal), data<T>(scale), data<T>(out));
+    const auto gradient = rms ? table.add_rms_norm_gradient : table.add_norm_gradient;
+    gradient(rows, width, data<T>(d_out), data<T>(gain), data<T>(normal), data<T>(scale), data<T>(d_x));
+    const auto tangent = rms ? table.add_rms_norm_tangent : table.add_norm_tangent;
+    tangent(rows, width, data<T>(t_a), data<T>(t_b), data<T>(gain), data<T>(normal), data<T>(scale),
+            data<T>(t_normal), data<T>(t_scale), data<T>(t_out));
+    const auto both = rms ? table.add_rms_norm_gradient_tangent : table.add_norm_gradient_tangent;
+    both(rows, width, data<T>(d_out), data<T>(t_d_out), data<T>(gain), data<T>(normal), data<T>(t_normal),
+         data<T>(scale), data<T>(t_scale), data<T>(d_x), data<T>(t_d_x));
   }
 };
 
 // Of all results, against autograd in double.
 template <class T>
-double worst_difference(const Kernels<T>& table) {
+double worst_difference(const Kernels<T>& table, Kind kind) {
   double worst = 0;
   for (const int64_t width : {3, 7, 16, 33, 128, 384, 1027})
     for (const int64_t rows : {0, 1, 6})
@@ -46,17 +52,19 @@ double worst_difference(const Kernels<T>& table) {
         const auto vector = [&] { return draw({width}, type_of<T>()); };
         const Tensor a = 3 + matrix(), b = with_b ? matrix() : Tensor();
         const Tensor t_a = matrix(), t_b = with_b ? matrix() : Tensor();
-        const Tensor gain = vector(), shift = vector(), d_out = matrix(), t_d_out = matrix();
-        const Results<T> ours(table, a, b, t_a, t_b, gain, shift, d_out, t_d_out);
+        const Tensor gain = vector(), d_out = matrix(), t_d_out = matrix();
+        const Tensor shift = kind == Kind::rms ? torch::zeros({width}, type_of<T>()) : vector();
+        const Results<T> ours(table, a, b, t_a, t_b, gain, shift, d_out, t_d_out, kind);
         const auto exact = [](const Tensor& x) { return x.to(torch::kFloat64); };
         const Tensor x = with_b ? exact(a) + exact(b) : exact(a);
         const Tensor t_x = with_b ? exact(t_a) + exact(t_b) : exact(t_a);
+        const auto centred = [&](const Tensor& in) { return kind == Kind::rms ? in : in - in.mean(1, true); };
         const auto norm = [&](const std::vector<Tensor>& in) {
-          const Tensor centred = in[0] - in[0].mean(1, true);
-          return centred / (centred.square().mean(1, true) + kEpsilon).sqrt() * exact(gain) + exact(shift);
+          const Tensor distance = centred(in[0]);
+          return distance / (distance.square().mean(1, true) + kEpsilon).sqrt() * exact(gain) + exact(shift);
         };
         const Derivatives theirs = differentiate(norm, {x}, {t_x}, exact(d_out), exact(t_d_out));
-        const Tensor scale = ((x - x.mean(1, true)).square().mean(1) + kEpsilon).rsqrt();
+        const Tensor scale = (centred(x).square().mean(1) + kEpsilon).rsqrt();
         for (const double off :
              {difference(ours.out, theirs.value), difference(ours.d_x, theirs.gradient[0]),
               difference(ours.t_out, theirs.tangent), difference(ours.t_d_x, theirs.gradient_tangent[0]),
@@ -70,11 +78,13 @@ double worst_difference(const Kernels<T>& table) {
 }
 
 TEST_P(Norm, AgreesWithAutogradInDouble) {
-  EXPECT_LT(worst_difference(table<double>()), 1e-13);
+  EXPECT_LT(worst_difference(table<double>(), Kind::layer), 1e-13);
+  EXPECT_LT(worst_difference(table<double>(), Kind::rms), 1e-13);
 }
 
 TEST_P(Norm, AgreesWithAutogradInFloat) {
-  EXPECT_LT(worst_difference(table<float>()), 2e-5);
+  EXPECT_LT(worst_difference(table<float>(), Kind::layer), 2e-5);
+  EXPECT_LT(worst_difference(table<float>(), Kind::rms), 2e-5);
 }
 
 TEST_P(Norm, TangentAlongOneAddendIsThatAlongTheSumWithZero) {
@@ -104,16 +114,19 @@ TEST_P(Norm, RowHasTheSameBitsInAnyCompany) {
   const auto matrix = [] { return draw({rows, width}, torch::kFloat32); };
   const Tensor gain = draw({width}, torch::kFloat32), shift = draw({width}, torch::kFloat32);
   const std::vector inputs{matrix(), matrix(), matrix(), matrix(), matrix(), matrix()};
-  const auto results = [&](int64_t first, int64_t count) {
+  const auto results = [&](Kind kind, int64_t first, int64_t count) {
     const auto part = [&](size_t i) { return inputs[i].narrow(0, first, count); };
-    return Results<float>(table<float>(), part(0), part(1), part(2), part(3), gain, shift, part(4), part(5));
+    return Results<float>(table<float>(), part(0), part(1), part(2), part(3), gain, shift, part(4), part(5),
+                          kind);
   };
-  const Results<float> all = results(0, rows);
-  for (int64_t i = 0; i < rows; ++i) {
-    const Results<float> own = results(i, 1);
-    for (const auto member : {&Results<float>::out, &Results<float>::d_x, &Results<float>::t_out,
-                              &Results<float>::t_d_x, &Results<float>::scale})
-      ASSERT_TRUE(same_bits(own.*member, (all.*member).narrow(0, i, 1)));
+  for (const Kind kind : {Kind::layer, Kind::rms}) {
+    const Results<float> all = results(kind, 0, rows);
+    for (int64_t i = 0; i < rows; ++i) {
+      const Results<float> own = results(kind, i, 1);
+      for (const auto member : {&Results<float>::out, &Results<float>::d_x, &Results<float>::t_out,
+                                &Results<float>::t_d_x, &Results<float>::scale})
+        ASSERT_TRUE(same_bits(own.*member, (all.*member).narrow(0, i, 1)));
+    }
   }
 }
 
