@@ -1,5 +1,6 @@
 #include "data/batch.h"
 
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -61,6 +62,15 @@ Batch take_examples(const Batch& batch, std::span<const size_t> places) {
     taken.token_offsets.push_back(static_cast<int64_t>(taken.tokens.size()));
   }
   taken.client_offsets = {0, static_cast<int64_t>(places.size())};
+  return taken;
+}
+
+Batch take_client(const Batch& batch, size_t g) {
+  const auto begin = static_cast<size_t>(batch.client_offsets[g]);
+  std::vector<size_t> places(static_cast<size_t>(batch.client_offsets[g + 1]) - begin);
+  std::iota(places.begin(), places.end(), begin);
+  Batch taken = take_examples(batch, places);
+  taken.clients = {batch.clients[g]};
   return taken;
 }
 
