@@ -1,6 +1,7 @@
 #include "data/batch.h"
 
 #include <array>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -73,6 +74,15 @@ Batch take_examples(const Batch& batch, std::span<const size_t> places) {
                      {batch.tokens, batch.token_offsets, batch.labels, batch.token_types, batch.values,
                       batch.spans, batch.targets});
   for (int64_t& example : taken.examples) example = batch.examples[size_t(example)];
+  return taken;
+}
+
+Batch take_client(const Batch& batch, size_t g) {
+  const auto begin = static_cast<size_t>(batch.client_offsets[g]);
+  std::vector<size_t> places(static_cast<size_t>(batch.client_offsets[g + 1]) - begin);
+  std::iota(places.begin(), places.end(), begin);
+  Batch taken = take_examples(batch, places);
+  taken.clients = {batch.clients[g]};
   return taken;
 }
 

@@ -41,4 +41,7 @@ Batch pack(std::span<const int64_t> clients, const std::vector<std::vector<int64
 // Those examples of a batch, by their place in it, as a batch of one client.
 Batch take_examples(const Batch& batch, std::span<const size_t> places);
 
+// The examples of its client g alone.
+Batch take_client(const Batch& batch, size_t g);
+
 }  // namespace pf2lora

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int kNoSite = -1;
 constexpr size_t kPrefixTokens = 512;  // that frozen states are computed for at once, about
+constexpr size_t kPassBytes = size_t{24} << 20;  // of a gradient of several clients at once, about
 
 native::Activation activation(const std::string& name) {
   return name == "relu"   ? native::Activation::relu
@@ -373,8 +374,39 @@ Losses NativeTransformer<T>::loss(const Batch& batch, const AdapterSet& adapters
   return output_loss(batch, output(batch, adapters, Keep::nothing).values).examples;
 }
 
+// Of about as many numbers as a layer keeps for its gradient.
+template <class T>
+bool NativeTransformer<T>::is_large(const Batch& batch) const {
+  const int64_t kept = (config_.layers - lowest_layer_) * (6 * config_.hidden + config_.intermediate);
+  return batch.tokens.size() * size_t(kept) * sizeof(T) > kPassBytes;
+}
+
+template <class T>
+Gradient NativeTransformer<T>::gradient_by_client(const Batch& batch, const AdapterSet& adapters) const {
+  const std::vector<Tensor> tensors = adapters.tensors();
+  std::vector<Tensor> losses;
+  std::vector<std::vector<Tensor>> rows(tensors.size());
+  for (size_t g = 0; g < batch.clients.size(); ++g) {
+    std::vector<Tensor> own;
+    for (const Tensor& tensor : tensors) own.push_back(tensor.narrow(0, int64_t(g), 1));
+    AdapterSet of_client = adapters.with_tensors(own);
+    if (adapters.rank_weights.defined())
+      of_client.rank_weights =
+          adapters.rank_weights.slice(0, batch.client_offsets[g], batch.client_offsets[g + 1]);
+    const Gradient gradient = this->gradient(take_client(batch, g), of_client, Keep::nothing);
+    losses.push_back(gradient.loss);
+    const std::vector<Tensor> found = gradient.rows.tensors();
+    for (size_t i = 0; i < rows.size(); ++i) rows[i].push_back(found[i]);
+  }
+  std::vector<Tensor> joined;
+  for (const auto& parts : rows) joined.push_back(torch::cat(parts));
+  return {torch::cat(losses), adapters.with_tensors(joined), nullptr};
+}
+
 template <class T>
 Gradient NativeTransformer<T>::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
+  if (keep == Keep::nothing && batch.clients.size() > 1 && is_large(batch))
+    return gradient_by_client(batch, adapters);
   auto made = run(batch, adapters, keep == Keep::pass ? Reach::tangent : Reach::gradient);
   const OutputLoss worth = output_loss(batch, scores(*made));
   Gradient result{worth.loss, gradient_of(*made, worth.cotangent.template data_ptr<T>()), nullptr};

@@ -78,6 +78,9 @@ class NativeTransformer final : public Model {
   std::unique_ptr<Run> run(const Batch& batch, const AdapterSet& adapters, native::Reach reach) const;
   torch::Tensor scores(const Run& run) const;
   AdapterSet gradient_of(Run& run, const T* d_scores) const;
+  // Clients one after the other: the same bits in less memory.
+  bool is_large(const Batch& batch) const;
+  Gradient gradient_by_client(const Batch& batch, const AdapterSet& adapters) const;
 
   ModelConfig config_;
   std::vector<Site> sites_;

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "native/kernels.h"
+#include "own_product.h"
 
 namespace pf2lora::native {
 namespace {
@@ -122,19 +123,7 @@ float* data(const Tensor& x) {
   return x.data_ptr<float>();
 }
 
-// c [rows, out] = x [rows, in] times B, B packed.
-std::function<void()> own_product(const Kernels<float>& table, const Tensor& x, const Tensor& b,
-                                  const Tensor& c) {
-  const int64_t in = b.size(0), out = b.size(1);
-  const Tensor panels = torch::empty({table.panels_size(in, out)});
-  table.pack_panels(data(b), b.stride(0), b.stride(1), in, out, data(panels));
-  return [=, &table] {
-    const Term<float> term{data(x),      x.stride(0), x.stride(1),     in,
-                           data(panels), table.panel, table.panel * in};
-    table.product({&term, 1}, x.size(0), out, {data(c), out}, nullptr, false);
-  };
-}
-
+// The same with b in bf16; empty where the processor has no such products.
 std::function<void()> half_product(const Kernels<float>& table, const Tensor& x, const Tensor& b,
                                    const Tensor& c) {
   if (table.product_half == nullptr) return {};

@@ -15,6 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+import core_rate
+import h5py
+import numpy as np
 import rounds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +26,15 @@ METHODS = ["homlora -"] + [f"pf2lora {mode}" for mode in ("joint", "first-order"
 HOMLORA, EXACT = METHODS[0], METHODS[-1]
 PEFT = "peft"
 FIRST_ORDER = METHODS[2]
+AG_NEWS = "MiniLM, AG News"
 # By model and step: the least ratio of the PEFT loop's time to ours, and the largest of ours to HOMLoRA's.
 TARGETS = {
     "MiniLM": {f"{HOMLORA} 1": (4.0, None), f"{HOMLORA} 1 bf16": (7.5, None), f"{FIRST_ORDER} 1": (None, 2.1),
                f"{EXACT} 1": (1.33, 3.1)},
+    AG_NEWS: {f"{HOMLORA} 1": (3.7, None)},
     "2 layers x 128": {f"{HOMLORA} 1": (8.0, None), f"{FIRST_ORDER} 1": (None, 2.1), f"{EXACT} 1": (2.22, 3.4)},
 }
+CORE_TARGETS = {"MiniLM": 0.75}  # the least share of the core's best rate of products, by model
 LOSS_TOLERANCE, LOSS_STEPS = 1e-3, 20
 FRESH = 3  # times that a program starts afresh
 
@@ -62,11 +68,13 @@ class Program:
 
 
 class Bench:
-    """One model's measurements."""
+    """One model's measurements on one dataset."""
 
-    def __init__(self, arguments, model, steps):
-        self.repetitions, self.steps = arguments.repetitions, steps
-        self.ours_command = [str(arguments.program), str(model), str(arguments.data)]
+    def __init__(self, arguments, model, data, steps):
+        self.repetitions, self.steps, self.model = arguments.repetitions, steps, model
+        with h5py.File(data) as file:
+            self.lengths = np.diff(file["offsets"][:])
+        self.ours_command = [str(arguments.program), str(model), str(data)]
         self.peer_command = [sys.executable, str(ROOT / "tests/benchmarks/peft_step.py"), *self.ours_command[1:]]
 
     def run(self):
@@ -78,9 +86,12 @@ class Bench:
             if ours.ask("bf16"):
                 names += [f"{method} 1 bf16" for method in (HOMLORA, EXACT)]
             seconds, losses = {name: [] for name in names}, {name: [] for name in names}
+            products = []
             for repetition in range(self.repetitions + 1):  # the first one warms up
                 first = repetition * self.steps
-                rows = json.dumps(ours.ask(f"rows {first} {self.steps}"))
+                batches = ours.ask(f"rows {first} {self.steps}")
+                rows = json.dumps(batches)
+                products.append(self.products(ours, batches))
                 turn = repetition % len(names)
                 for name in names[turn:] + names[:turn]:
                     if name == PEFT:
@@ -94,8 +105,18 @@ class Bench:
         return {
             "steps": self.steps,
             "seconds": {name: blocks[1:] for name, blocks in seconds.items()},
+            "products": products[1:],
+            "core_share": core_rate.shares(products[1:], seconds[f"{HOMLORA} 1"][1:]),
             "loss_difference": self.check_losses(losses[PEFT], losses[f"{HOMLORA} 1"]),
             "fresh": self.start_afresh(json.loads(rows)),
+        }
+
+    def products(self, ours, batches):
+        """FLOP of the batches' products, and how fast such products alone are now."""
+        tokens = [int(self.lengths[batch].sum()) for batch in batches]
+        return {
+            "flop": sum(core_rate.flop(self.model, count, len(batch)) for count, batch in zip(tokens, batches)),
+            "products": ours.ask(f"products {sum(tokens) // len(tokens)}"),
         }
 
     @staticmethod
@@ -216,6 +237,16 @@ def fresh_table(results):
     return lines
 
 
+def core_lines(results):
+    """How near plain steps come to the core's rate of products, and whether that meets the targets."""
+    told = [
+        core_rate.line(name, result["products"], result["seconds"][f"{HOMLORA} 1"], CORE_TARGETS.get(name))
+        for name, result in results.items()
+        if "products" in result
+    ]
+    return [text for text, _ in told], all(good for _, good in told)
+
+
 def loss_lines(results, steps_taken):
     """What says that the programs did the same work, or why one did none."""
     lines = []
@@ -264,6 +295,7 @@ def small_bert():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, help="dataset.h5 of SST-2 (default: data/sst2.h5, else data/wordnet.h5)")
+    parser.add_argument("--agnews", type=Path, default=ROOT / "data/agnews.h5", help="dataset.h5 of AG News")
     parser.add_argument("--repetitions", type=int, default=8, help="turns of each program (default 8)")
     parser.add_argument(
         "--program", type=Path, default=ROOT / "build/release/tests/step_benchmark", help="a built step_benchmark;"
@@ -293,6 +325,20 @@ def parse_arguments():
     return arguments
 
 
+def work(arguments):
+    """Name, model, data and steps of a turn."""
+    minilm = ROOT / "models/minilm"
+    found = [] if arguments.small else [("MiniLM", minilm, arguments.data, 3)]
+    found.append(("2 layers x 128", small_bert(), arguments.data, 20))
+    if arguments.small or arguments.without_steps:
+        return found
+    if arguments.agnews.exists():
+        found.append((AG_NEWS, minilm, arguments.agnews, 1))
+    else:
+        print(f"run.py: no {arguments.agnews}: leaving out the rows of AG News", file=sys.stderr)
+    return found
+
+
 def main():
     arguments = parse_arguments()
     missing = rounds.flower_missing() if arguments.flower else None
@@ -303,17 +349,17 @@ def main():
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
     load = os.getloadavg()[0]
-    work = {} if arguments.small else {"MiniLM": (ROOT / "models/minilm", 3)}
-    work["2 layers x 128"] = (small_bert(), 20)
     results = {}
-    for name, (model, steps) in work.items():
-        results[name] = {} if arguments.without_steps else Bench(arguments, model, steps).run()
-        if arguments.flower:
+    for name, model, data, steps in work(arguments):
+        results[name] = {} if arguments.without_steps else Bench(arguments, model, data, steps).run()
+        if arguments.flower and data == arguments.data:
             results[name]["rounds"] = measure_rounds(arguments, model, cores - {core} or cores, missing)
 
     steps, met = step_table(results)
+    core_told, core_met = core_lines(results)
+    met = met and core_met
     report = [f"{cpu_model()}, core {core} alone, load {load:.1f} at the start; {arguments.data.name}, batch 16", ""]
-    report += steps + [""] + fresh_table(results) + [""]
+    report += steps + [""] + core_told + [""] + fresh_table(results) + [""]
     report += loss_lines(results, arguments.repetitions + 1)
     text = "\n".join(report)
     print(text)

@@ -1,7 +1,9 @@
 """Times rounds of pf2lora against the number of clients and of ranks, on a random BERT of 2 layers and width 128."""
 
 import argparse
+import math
 import os
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import rounds
 import run as steps
 
+FORECAST = "8192"  # clients, in 4,096 groups
 EXAMPLES = 16  # that each client holds to train with; one more to test
 WORK = (
     "--partition iid --lockstep 2 --local-steps 10 --batch-size 16 --rank 8 --client-rank 2 --lora-alpha 16"
@@ -34,8 +37,8 @@ def large_dataset(source, path, clients):
         new.attrs.update(old.attrs)
 
 
-def measure(program, model, data, output, ranks, options):
-    """Of one run: seconds of the rounds after the first, memory of all ranks in MiB, and what it wrote and sent."""
+def start(program, model, data, output, ranks, options):
+    """Runs the program to its end: the most memory of all ranks in MiB, and what it printed."""
     command = [str(program), "--overwrite", "--output", str(output), "--model", str(model), "--data", str(data)]
     command += WORK + options
     if ranks > 1:
@@ -44,6 +47,12 @@ def measure(program, model, data, output, ranks, options):
     _, used, code, text = rounds.run_watched(command, root, os.sched_getaffinity(0), lambda _: None)
     if code != 0:
         raise SystemExit(f"scale.py: {' '.join(command)} ended with exit code {code}: {rounds.why_not(text)}")
+    return used, text
+
+
+def measure(program, model, data, output, ranks, options):
+    """Of one run: seconds of the rounds after the first, memory of all ranks in MiB, and what it wrote and sent."""
+    used, _ = start(program, model, data, output, ranks, options)
     with h5py.File(output / "results.h5") as file:
         phases = [name.decode() for name in file["phase"][:]]
         counted = [i for i, name in enumerate(phases) if name not in ("evaluate", "spectra")]
@@ -54,6 +63,36 @@ def measure(program, model, data, output, ranks, options):
     later = seconds.sum(axis=1).max(axis=1)[1:].tolist()
     return {"seconds": later, "outside": outside, "memory": used["Pss"], "own": used["Pss_Anon"], "bytes_up": up,
             "results": (output / "results.h5").stat().st_size}
+
+
+def seconds(text):
+    """Of a duration as the program prints it: 4.66 ms, 2 min 05 s."""
+    units = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
+    words = text.split()
+    return sum(float(number) * units[unit] for number, unit in zip(words[::2], words[1::2]))
+
+
+def forecast(page):
+    """Rows of a dry run on two ranks: ranks, seconds of local steps and of the all-reduce, ranks busy, speed-up.
+
+    A round on P ranks takes the local steps of the busiest rank, whose groups the program has placed, and an all-reduce
+    of log2(P) exchanges, each as long as the one that two ranks took.
+    """
+    exchange = seconds(re.search(r"all-reduce of a round +(.+)", page)[1])
+    found = re.findall(r"^ *([\d,]+) +(\d.*?) {2,}([\d.]+)%$", page.partition("ranks busy")[2], re.MULTILINE)
+    first = seconds(found[0][1])  # the others are printed with fewer digits than how busy their ranks are
+    for count, _, percent in found:
+        ranks, busy = int(count.replace(",", "")), float(percent) / 100
+        steps, all_reduce = first / (ranks * busy), math.log2(ranks) * exchange
+        yield ranks, steps, all_reduce, busy, first / (steps + all_reduce)
+
+
+def forecast_table(page):
+    head = ("ranks", "seconds of local steps", "ms of the all-reduce", "ranks busy", "one rank over them")
+    lines = [row(*head), row(*["---"] * len(head))]
+    for ranks, steps, all_reduce, busy, speed_up in forecast(page):
+        lines.append(row(ranks, f"{steps:.3g}", f"{1e3 * all_reduce:.2g}", f"{100 * busy:.1f}%", f"{speed_up:.0f}"))
+    return lines
 
 
 def row(*cells):
@@ -88,7 +127,7 @@ def main():
     arguments = parse_arguments()
     steps.OUTPUT.mkdir(parents=True, exist_ok=True)
     model, data, output = steps.small_bert(), steps.OUTPUT / "large.h5", steps.OUTPUT / "scale"
-    large_dataset(arguments.data, data, max(arguments.clients))
+    large_dataset(arguments.data, data, max(*arguments.clients, int(FORECAST)))
     report = open(steps.OUTPUT / "scale.md", "w")  # noqa: SIM115: open as long as the program runs
 
     def tell(*lines):
@@ -108,6 +147,11 @@ def main():
     compare("pf2lora, 80 clients a round", "ranks",
             [(ranks, ranks, ["--algorithm", "pf2lora", "--clients", 100, "--clients-per-round", 80])
              for ranks in arguments.ranks])
+    print("scale.py: forecast", file=sys.stderr)
+    dry = ["--dry-run", "--algorithm", "pf2lora", "--clients", FORECAST]
+    _, page = start(arguments.program, model, data, output, 2, dry)
+    tell(f"pf2lora, {FORECAST} clients, all in each round: forecast from steps and an all-reduce on two ranks", "",
+         *forecast_table(page))
     compare("pf2lora, every client takes part, one local step", "clients",
             [(count, 1, ["--algorithm", "pf2lora", "--clients", count, "--clients-per-round", 0, "--local-steps", 1])
              for count in some])

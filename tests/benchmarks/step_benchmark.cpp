@@ -4,10 +4,12 @@
 //   start METHOD                             start values of the common parameters by name
 //   rows FIRST STEPS                         dataset rows of client 0's batches (slot 0)
 //   bf16                                     whether this processor offers --precision bf16
+//   products ROWS                            rates of the model's products of so many rows, ours and LibTorch's
 //   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean loss of each
 // HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
 #include <torch/torch.h>
 
+#include <functional>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -18,7 +20,9 @@
 #include "algorithm/registry.h"
 #include "comm/communicator.h"
 #include "core/clock.h"
+#include "model/model_config.h"
 #include "native/kernels.h"
+#include "own_product.h"
 #include "simulation/run_state.h"
 
 namespace pf2lora {
@@ -34,6 +38,15 @@ Options benchmark_options(const std::string& model, const std::string& data) {
   options.clients = 2;
   options.lockstep = 2;
   return options;
+}
+
+// FLOP a second of a product that takes so many, in some 20 ms.
+double rate(double flop, const std::function<void()>& product) {
+  product();
+  const Stopwatch watch;
+  int64_t calls = 0;
+  for (; watch.seconds() < 0.02; ++calls) product();
+  return flop * double(calls) / watch.seconds();
 }
 
 // A method with the rows of the group that it trains from call to call.
@@ -58,6 +71,10 @@ class Benchmark {
     if (method == "rows") {
       request >> first >> steps;
       return rows(first, steps);
+    }
+    if (method == "products") {
+      request >> first;
+      return products(first);
     }
     request >> hypergradient >> lockstep >> first >> steps;
     if (!request) throw std::invalid_argument("not a request: " + request.str());
@@ -109,6 +126,22 @@ class Benchmark {
     for (int64_t step = first; step < first + steps; ++step)
       batches.push_back(problem("fp32").training_batch({0}, Purpose::batch, 1, step, 0).examples);
     return batches;
+  }
+
+  json products(int64_t rows) const {
+    const ModelConfig config = read_model_config(options_.model);
+    const int64_t hidden = config.hidden, wide = config.intermediate;
+    json all = json::array();
+    for (const auto& [in, out] : {std::pair{hidden, hidden}, {hidden, wide}, {wide, hidden}}) {
+      const torch::Tensor x = torch::randn({rows, in}), b = torch::randn({in, out});
+      torch::Tensor c = torch::empty({rows, out});
+      const double flop = 2 * double(rows * in * out);
+      all.push_back({{"in", in},
+                     {"out", out},
+                     {"ours", rate(flop, native::own_product(native::kernels<float>(), x, b, c))},
+                     {"torch", rate(flop, [&] { at::mm_out(c, x, b); })}});
+    }
+    return all;
   }
 
   static json take_steps(Training& training, int64_t first, int64_t steps) {

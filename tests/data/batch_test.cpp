@@ -44,6 +44,19 @@ TEST(Pack, CutsTheColumnsOfATaskAsItCutsTokens) {
   EXPECT_EQ(taken.spans, (std::vector<int32_t>{0, 1}));
 }
 
+TEST(TakeClient, IsAsIfTheClientWerePackedAlone) {
+  const std::vector<int64_t> clients = {4, 2, 9}, last = {9};
+  const ExampleColumns dataset{kTokens, kOffsets, kLabels};
+  const Batch batch = pack(clients, Rows{{3, 2}, {}, {0, 1, 3}}, dataset);
+  const Batch taken = take_client(batch, 2), alone = pack(last, Rows{{0, 1, 3}}, dataset);
+  EXPECT_EQ(taken.clients, alone.clients);
+  EXPECT_EQ(taken.examples, alone.examples);
+  EXPECT_EQ(taken.client_offsets, alone.client_offsets);
+  EXPECT_EQ(taken.token_offsets, alone.token_offsets);
+  EXPECT_EQ(taken.tokens, alone.tokens);
+  EXPECT_EQ(taken.labels, alone.labels);
+}
+
 TEST(Pack, OfNothingIsEmptyWithClosedOffsets) {
   const Batch batch = pack({}, {}, {kTokens, kOffsets, kLabels});
   EXPECT_TRUE(batch.examples.empty());

@@ -127,6 +127,26 @@ TEST(Encoder, LockstepEqualsClientsAlone) {
   }
 }
 
+TEST(Encoder, GradientOfALargeGroupHasTheBitsOfItsClientsAlone) {
+  SmallTransformer small{.native = true};
+  const auto model = small.make();
+  const std::vector<int64_t> lengths(450, small.config.positions);
+  const Batch batch = random_batch({lengths, lengths, {3, 5}}, small.config, small.classes, 1);
+  AdapterSet at = random_adapters(*model, 3, 2, 2);
+  at.rank_weights = RandomTensors(3).normal({int64_t(batch.examples.size()), 2});
+  const Gradient together = model->gradient(batch, at);
+  for (int64_t g = 0; g < 3; ++g) {
+    AdapterSet own = client_of(at, g);
+    own.rank_weights =
+        at.rank_weights.slice(0, batch.client_offsets[size_t(g)], batch.client_offsets[size_t(g) + 1]);
+    const Gradient alone = model->gradient(batch_of(batch, size_t(g)), own);
+    EXPECT_TRUE(torch::equal(together.loss[g], alone.loss[0]));
+    EXPECT_TRUE(torch::equal(rows_of(together.rows)[g], rows_of(alone.rows)[0])) << "client " << g;
+  }
+  const Gradient kept = model->gradient(batch, at, Keep::pass);  // in one pass
+  EXPECT_TRUE(torch::equal(rows_of(together.rows), rows_of(kept.rows)));
+}
+
 TEST(Encoder, PrefixCacheNeverChangesABit) {
   for (const bool native : {false, true}) {
     for (const Pooling pooling : {Pooling::cls, Pooling::mean}) {

@@ -72,6 +72,52 @@ def test_losses_are_compared_client_by_client(load):
         rounds.loss_difference([{0: 0.5}], ours)
 
 
+def test_products_of_a_step_are_counted_matrix_by_matrix(load, tmp_path):
+    (tmp_path / "config.json").write_text('{"hidden_size": 3, "intermediate_size": 5, "num_hidden_layers": 2}')
+    tokens, examples = 7, 2
+    square, wide = 2 * 3 * 3, 2 * 3 * 5  # of a row
+    lower = tokens * (4 * square + 2 * wide) + tokens * (square + 2 * wide)  # back: attention's output and the MLP
+    last = 2 * examples * (4 * square + 2 * wide)
+    assert load("core_rate").flop(tmp_path, tokens, examples) == lower + last
+
+
+def test_share_of_the_core_is_over_the_faster_product_of_each_shape(load):
+    core_rate = load("core_rate")
+    shapes = [(2, 2), (2, 4), (4, 2)]
+    products = [{"in": i, "out": o, "ours": 8.0, "torch": 4.0} for i, o in shapes]
+    products[0] = {"in": 2, "out": 2, "ours": 2.0, "torch": 4.0}
+    assert core_rate.best_rate(products) == 32 / (16 / 4 + 16 / 8)
+    blocks = [{"flop": 32.0, "products": products}] * 3
+    plain = [[4.0, 4.0], [3.0, 5.0], [6.0, 6.0]]
+    assert core_rate.shares(blocks, plain) == [0.75, 0.75, 0.5]
+    assert core_rate.line(MODEL, blocks, plain, 0.75)[1] and not core_rate.line(MODEL, blocks, plain, 0.8)[1]
+    run = load("run")
+    results = {MODEL: {"products": blocks, "seconds": {f"{run.HOMLORA} 1": plain}}}
+    (text,), met = run.core_lines(results)
+    assert met and "75% (50 to 75)" in text and "target" not in text
+
+
+def test_forecast_is_the_busiest_rank_and_an_all_reduce_that_doubles_with_ranks(load):
+    scale = load("scale")
+    page = """
+  all-reduce of a round                  0.12 ms
+
+  on ranks  local steps of a round  ranks busy
+  1                     5 min 11 s      100.0%
+  2                     2 min 36 s      100.0%
+  1,024                     389 ms       78.0%
+
+Partition iid
+  0          16     1        2                 0.69               56.2
+"""
+    found = list(scale.forecast(page))
+    assert [row[0] for row in found] == [1, 2, 1024]
+    local = 311 / (1024 * 0.78)
+    assert [row[1] for row in found] == pytest.approx([311, 155.5, local])
+    assert found[2][2] == pytest.approx(1.2e-3) and found[2][4] == pytest.approx(311 / (local + 1.2e-3))
+    assert cells(scale.forecast_table(page)[-1]) == ["1024", "0.389", "1.2", "78.0%", "796"]
+
+
 def test_rounds_are_rows_of_the_tables(load):
     run = load("run")
     lines, met = run.step_table({MODEL: {"rounds": whole_rounds()}})
