@@ -18,6 +18,7 @@ std::vector<double> frequencies(const nlohmann::json& json, int64_t width) {
   nlohmann::json rope = json.value("rope_parameters", nlohmann::json());
   if (rope.is_null()) rope = json.value("rope_scaling", nlohmann::json());
   if (rope.is_null()) rope = nlohmann::json::object();
+  require(rope, "partial_rotary_factor", 1.0);
   const double theta = rope.value("rope_theta", json.value("rope_theta", 10000.0));
   const std::string kind = rope.value("rope_type", rope.value("type", "default"));
   if (kind != "default" && kind != "linear" && kind != "llama3")

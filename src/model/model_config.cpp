@@ -47,6 +47,9 @@ void check_sizes(const ModelConfig& config) {
   if (config.head_width == 0 && config.hidden % config.heads != 0)
     throw InputError("gives a hidden size of " + std::to_string(config.hidden) + " that " +
                      std::to_string(config.heads) + " attention heads do not divide");
+  if (config.position_kind == PositionKind::rotary && config.head_width % 2 != 0)
+    throw InputError("gives attention heads a width of " + std::to_string(config.head_width) +
+                     "; rotary positions turn pairs, so it must be even");
   if (config.key_heads < 0 || (config.key_heads > 0 && config.heads % config.key_heads != 0))
     throw InputError("gives " + std::to_string(config.heads) + " attention heads that cannot share " +
                      std::to_string(config.key_heads) + " heads of keys and values");

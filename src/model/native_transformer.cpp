@@ -66,8 +66,9 @@ struct NativeTransformer<T>::Run final : GradientPass, OutputPass {
 
 template <class T>
 bool NativeTransformer<T>::covers(const ModelConfig& config, const Readout& readout) {
-  return config.norm_place == NormPlace::after && config.position_kind == PositionKind::learned &&
-         readout.task == Task::classification && !readout.dense;
+  return config.norm == NormKind::layer && config.norm_place == NormPlace::after && !config.causal &&
+         config.position_kind == PositionKind::learned && config.activation != "silu" &&
+         readout.task == Task::classification && readout.pooling != Pooling::last && !readout.dense;
 }
 
 template <class T>

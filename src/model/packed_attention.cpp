@@ -56,7 +56,7 @@ Tensor relative_rows(const RelativePositions& positions, int64_t queries, int64_
     // In single precision, as there: the buckets' borders come from rounding up.
     const int64_t middle = positions.buckets / 2;
     const Tensor size = torch::where(distance.abs() < middle, torch::tensor(middle - 1), distance.abs());
-    const Tensor widest = torch::log(torch::tensor(float(positions.farthest - 1) / float(middle)));
+    const Tensor widest = torch::log(torch::tensor(float(double(positions.farthest - 1) / double(middle))));
     const Tensor far = torch::ceil(torch::log(size / middle) / widest * (middle - 1)) + middle;
     row = torch::where(size <= middle, distance.to(torch::kFloat32), far * distance.sign()).to(torch::kInt64);
   }
@@ -111,14 +111,18 @@ Tensor packed_attention(const Tensor& query, const Tensor& key, const Tensor& va
     Tensor bucket_keys = by_sequence(keys[i]), bucket_values = by_sequence(values[i]);
     const int64_t longest = index.buckets[i].longest, asked = bucket_queries.size(1);
     Tensor mask = index.buckets[i].mask;
-    if (index.causal && !one)
-      mask = mask + torch::full({longest, longest}, -std::numeric_limits<double>::infinity(), mask.options())
+    if (index.causal && asking != Asking::last)
+      mask = mask + torch::full({asked, longest}, -std::numeric_limits<double>::infinity(), mask.options())
                         .triu(1);
     // Query i and key j read column rows[i, j] of what each makes of the distances.
     if (relative.owner.defined()) {
-      const Tensor rows = relative_rows(*relative.positions, asked, longest)
-                              .to(mask.device())
-                              .expand({sequences[i], asked, longest});
+      Tensor rows = relative_rows(*relative.positions, longest, longest).to(mask.device());
+      if (asking == Asking::last) {
+        const Tensor ends = index.buckets[i].mask.eq(0).sum(2).flatten() - 1;  // [sequences], last tokens
+        rows = rows.index_select(0, ends).unsqueeze(1);
+      } else {
+        rows = rows.narrow(0, 0, asked).expand({sequences[i], asked, longest});
+      }
       if (relative.key.defined())
         mask = mask + torch::bmm(bucket_queries, distance_keys[i].transpose(1, 2)).gather(2, rows);
       if (relative.query.defined())

@@ -23,14 +23,12 @@ Files that this script has written with the same versions of everything are kept
 """
 
 import argparse
-import hashlib
 import sys
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import h5py
 import numpy as np
+from golden_files import is_current, new_file, recipe, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {
@@ -47,35 +45,6 @@ SMALL = {  # name: activation, saved with a head (so that names begin with bert.
     "relu": ("relu", False),
 }
 BATCH = 16
-
-
-def recipe(model: Path) -> str:
-    """Changes where the files would."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name in ("torch", "transformers", "peft", "tokenizers"):
-        digest.update(f"{name} {version(name)}".encode())
-    digest.update(str(model.absolute()).encode())
-    digest.update((model / "config.json").read_bytes())
-    digest.update(str((model / "model.safetensors").resolve().stat().st_size).encode())
-    return digest.hexdigest()
-
-
-def is_current(path: Path, made_by: str) -> bool:
-    try:
-        with h5py.File(path) as file:
-            return file.attrs.get("made_by") == made_by
-    except OSError:
-        return False
-
-
-@contextmanager
-def new_file(path: Path, made_by: str):
-    """An HDF5 file that stands at its path only when it is complete."""
-    unfinished = path.with_suffix(".part")
-    with h5py.File(unfinished, "w") as file:
-        yield file
-        file.attrs["made_by"] = made_by
-    unfinished.replace(path)
 
 
 class Examples:
@@ -186,11 +155,6 @@ class PromptedClassifier(Classifier):
             for part, vectors in zip(("key", "value"), pair)
         }
         return super().learned() | {"adapters/prompt": self.prompt} | prefix
-
-
-def write(group, values: dict) -> None:
-    for name, tensor in values.items():
-        group[name] = tensor.detach().numpy()
 
 
 def random_head(classes, hidden, deviation, random, dtype):
@@ -345,7 +309,13 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    made_by = recipe(given.model)
+    made_by = recipe(
+        Path(__file__),
+        ("torch", "transformers", "peft", "tokenizers"),
+        str(given.model.absolute()).encode(),
+        (given.model / "config.json").read_bytes(),
+        str((given.model / "model.safetensors").resolve().stat().st_size).encode(),
+    )
 
     files = {name: given.output / f"small_{name}.h5" for name in SMALL} | {"minilm": given.output / "minilm.h5"}
     stale = [name for name, path in files.items() if not is_current(path, made_by)]

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "core/error.h"
 #include "io/temporary_directory.h"
 #include "model/family.h"
@@ -77,7 +79,8 @@ TEST_F(ModelConfigTest, RefusesDamagedFiles) {
 
 TEST_F(ModelConfigTest, RefusesAnUnsupportedArchitectureWithTheListOfThoseThatAre) {
   EXPECT_THAT(refusal_of_change(R"("bert")", R"("mamba")"),
-              AllOf(HasSubstr("'mamba'"), HasSubstr("supported: bert")));
+              AllOf(HasSubstr("'mamba'"),
+                    HasSubstr("supported: bert, roberta, distilbert, deberta-v2, gpt2, llama, qwen2")));
   EXPECT_THAT(refusal("{" + kSizes + "}"), HasSubstr("architecture ''"));
 }
 
@@ -96,7 +99,77 @@ TEST_F(ModelConfigTest, RefusesSizesThatCannotBe) {
               AllOf(HasSubstr("hidden size of 12"), HasSubstr("5 attention heads do not divide")));
   EXPECT_THAT(refusal_of_change(R"("num_attention_heads": 4)", R"("num_attention_heads": 0)"),
               HasSubstr("the number of attention heads as 0; it must be positive"));
-  EXPECT_THAT(refusal_of_change(R"("vocab_size": 99)", R"("vocab_size": -1)"), HasSubstr("the vocabulary's size as -1"));
+  EXPECT_THAT(refusal_of_change(R"("vocab_size": 99)", R"("vocab_size": -1)"),
+              HasSubstr("the vocabulary's size as -1"));
+}
+
+// Settings of other families that are not supported, each added to a configuration that is fine.
+struct Unsupported {
+  std::string family, setting, named;
+};
+class UnsupportedSetting : public ModelConfigTest, public testing::WithParamInterface<Unsupported> {};
+
+const std::map<std::string, std::string> kFine = {
+    {"bert", kSizes},
+    {"roberta", kSizes + R"(, "pad_token_id": 1)"},
+    {"deberta-v2", kSizes + R"(, "relative_attention": true, "share_att_key": true,
+                                 "position_biased_input": false, "pos_att_type": "c2p|p2c")"},
+    {"gpt2", R"("n_layer": 3, "n_embd": 12, "n_head": 4, "vocab_size": 99, "n_positions": 17)"},
+    {"llama", kSizes + R"(, "head_dim": 6)"},
+    {"qwen2", kSizes + R"(, "head_dim": 6)"}};
+
+TEST_P(UnsupportedSetting, IsRefusedByName) {
+  const auto& [family, setting, named] = GetParam();
+  const std::string fine = R"({"model_type": ")" + family + R"(", )" + kFine.at(family);
+  EXPECT_EQ(read(fine + "}").family->architecture, family);
+  EXPECT_THAT(refusal(fine + ", " + setting + "}"), HasSubstr(named));
+}
+
+// A key that is given twice has its last value.
+INSTANTIATE_TEST_SUITE_P(
+    , UnsupportedSetting,
+    testing::Values(
+        Unsupported{"bert", R"("is_decoder": true)", "is_decoder true; only false"},
+        Unsupported{"roberta", R"("position_embedding_type": "relative_key_query")",
+                    "position_embedding_type"},
+        Unsupported{"deberta-v2", R"("relative_attention": false)", "relative_attention false; only true"},
+        Unsupported{"deberta-v2", R"("share_att_key": false)", "share_att_key false; only true"},
+        Unsupported{"deberta-v2", R"("position_biased_input": true)",
+                    "position_biased_input true; only false"},
+        Unsupported{"deberta-v2", R"("conv_kernel_size": 3)", "conv_kernel_size 3; only 0"},
+        Unsupported{"deberta-v2", R"("embedding_size": 6)", "embedding_size 6; only 12"},
+        Unsupported{"gpt2", R"("scale_attn_by_inverse_layer_idx": true)",
+                    "scale_attn_by_inverse_layer_idx true; only false"},
+        Unsupported{"gpt2", R"("scale_attn_weights": false)", "scale_attn_weights false; only true"},
+        Unsupported{"gpt2", R"("add_cross_attention": true)", "add_cross_attention true; only false"},
+        Unsupported{"qwen2", R"("use_sliding_window": true)", "use_sliding_window true; only false"},
+        Unsupported{"llama", R"("rope_scaling": {"rope_type": "yarn", "factor": 2.0})",
+                    "'yarn', which is not supported; supported: default, linear, llama3"},
+        Unsupported{"qwen2", R"("rope_parameters": {"type": "dynamic"})", "'dynamic'"},
+        Unsupported{"llama", R"("rope_parameters": {"rope_type": "linear"})", "factor"},
+        Unsupported{"llama", R"("rope_parameters": {"partial_rotary_factor": 0.5})",
+                    "partial_rotary_factor 0.5"},
+        Unsupported{"llama", R"("num_key_value_heads": 3)", "4 attention heads that cannot share 3"},
+        Unsupported{"llama", R"("head_dim": 3)", "a width of 3; rotary positions turn pairs"},
+        Unsupported{"llama", R"("hidden_act": "quick_gelu")", "'quick_gelu'"}));
+
+// What DeBERTa's own defaults, of its first version, ask for.
+TEST_F(ModelConfigTest, RefusesDebertaWithoutRelativeAttention) {
+  EXPECT_THAT(refusal(R"({"model_type": "deberta-v2", )" + kSizes + "}"),
+              HasSubstr("lacks relative_attention true, share_att_key true and position_biased_input false"));
+}
+
+// Older files of Llama hold the base of the frequencies apart, newer ones in rope_parameters.
+TEST_F(ModelConfigTest, ReadsRotaryPositionsInEitherForm) {
+  const std::string sizes = R"({"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 16,
+    "num_attention_heads": 4, "intermediate_size": 20, "vocab_size": 99, "max_position_embeddings": 17, )";
+  for (const std::string rope :
+       {R"("rope_theta": 100.0, "rope_scaling": {"type": "linear", "factor": 4.0})",
+        R"("rope_parameters": {"rope_theta": 100.0, "rope_type": "linear", "factor": 4.0})"})
+    EXPECT_THAT(read(sizes + rope + "}").rotary_frequencies,
+                testing::ElementsAre(testing::DoubleEq(0.25), testing::DoubleEq(0.025)));
+  EXPECT_THAT(read(sizes + R"("rope_theta": 100.0, "rope_scaling": null})").rotary_frequencies,
+              testing::ElementsAre(testing::DoubleEq(1), testing::DoubleEq(0.1)));
 }
 
 }  // namespace

@@ -171,7 +171,12 @@ inline AdapterSet random_adapters(const Model& model, int64_t clients, int64_t r
     set.pairs.push_back({random.normal({clients, rank, site.columns}, deviation),
                          random.normal({clients, site.rows, rank}, deviation)});
   if (const auto head = model.head()) {
-    set.head_weight = random.normal({clients, head->classes, head->inputs}, deviation);
+    if (head->dense > 0) {
+      set.head_dense_weight = random.normal({clients, head->dense, head->inputs}, deviation);
+      set.head_dense_bias = random.normal({clients, head->dense}, deviation);
+    }
+    const int64_t read = head->dense > 0 ? head->dense : head->inputs;
+    set.head_weight = random.normal({clients, head->classes, read}, deviation);
     set.head_bias = random.normal({clients, head->classes}, deviation);
   }
   if (const auto room = model.prompt_room()) {

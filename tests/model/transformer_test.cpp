@@ -317,6 +317,18 @@ TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
   }
 }
 
+TEST(Encoder, NativeCoversOnlyWhatItComputes) {
+  const auto covers = [](const ModelConfig& config, const Readout& readout = {}) {
+    return NativeTransformer<float>::covers(config, readout);
+  };
+  EXPECT_TRUE(covers(small_config()));
+  EXPECT_TRUE(covers(small_config(), {.pooling = Pooling::mean}));
+  EXPECT_FALSE(covers(small_config(), {.pooling = Pooling::last}));
+  EXPECT_FALSE(covers(small_config(), {.dense = true}));
+  EXPECT_FALSE(covers(small_config(), {.task = Task::span}));
+  EXPECT_FALSE(covers(small_config(2, "silu")));
+}
+
 TEST(Encoder, CountsItsFrozenParameters) {
   // Embeddings of words, positions and token types, and their norm; 4 square products, 2 to and from the wide layer, 2 norms a layer; the pooler.
   EXPECT_EQ(SmallTransformer().make()->frozen_parameters(),

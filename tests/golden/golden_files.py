@@ -1,0 +1,42 @@
+"""HDF5 files of numbers that the C++ code is compared with, kept while what made them stays the same."""
+
+import hashlib
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+
+
+def recipe(script: Path, packages: tuple[str, ...], *others: bytes) -> str:
+    """Changes where files of that script would: its text, this one's, versions of packages, and other inputs."""
+    digest = hashlib.sha256(script.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    for name in packages:
+        digest.update(f"{name} {version(name)}".encode())
+    for other in others:
+        digest.update(other)
+    return digest.hexdigest()
+
+
+def is_current(path: Path, made_by: str) -> bool:
+    try:
+        with h5py.File(path) as file:
+            return file.attrs.get("made_by") == made_by
+    except OSError:
+        return False
+
+
+@contextmanager
+def new_file(path: Path, made_by: str):
+    """An HDF5 file that stands at its path only when it is complete."""
+    unfinished = path.with_suffix(".part")
+    with h5py.File(unfinished, "w") as file:
+        yield file
+        file.attrs["made_by"] = made_by
+    unfinished.replace(path)
+
+
+def write(group, values: dict) -> None:
+    for name, tensor in values.items():
+        group[name] = tensor.detach().numpy()
