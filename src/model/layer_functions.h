@@ -1,0 +1,17 @@
+// What layers of transformers are made of, without adapters.
+#pragma once
+#include <torch/types.h>
+
+#include <string>
+
+#include "model/transformer_weights.h"
+
+namespace pf2lora {
+
+// x, of any shape, through the activation that a config.json names so.
+torch::Tensor activate(const std::string& name, const torch::Tensor& x);
+
+// x [T, hidden] normalised as the model does it.
+torch::Tensor normalise(const torch::Tensor& x, const FrozenNorm& norm, const ModelConfig& config);
+
+}  // namespace pf2lora
