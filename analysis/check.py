@@ -200,7 +200,8 @@ def _check_values(file) -> list[str]:
     for kind in ("common", "personal", "adapted"):
         if f"{kind}_correct" in file:
             correct = np.nan_to_num(file[f"{kind}_correct"][...])
-            must((correct >= 0) & (correct <= file["test_examples"][...]), f"{kind}_correct is beyond test_examples")
+            units = "test_tokens" if "test_tokens" in file else "test_examples"
+            must((correct >= 0) & (correct <= file[units][...]), f"{kind}_correct is beyond {units}")
     return faults
 
 

@@ -64,7 +64,7 @@ def options(path) -> dict:
 def load(path) -> xarray.Dataset:
     """Everything in a results.h5 (or in that of a run's directory), in memory, with strings decoded.
 
-    Adds, where a run has them: common_accuracy, personal_accuracy, adapted_accuracy (correct / test examples),
+    Adds, where a run has them: common_accuracy, personal_accuracy, adapted_accuracy (correct / test examples, or / test tokens of a generation),
     label_entropy [client] (nats), majority_accuracy [client] (the score of always answering the client's most
     frequent training class, the first of them when several tie), layer [site], held_out [client].
     attrs hold the root attributes, `options` (a dict) and `path`. Throws FormatError.
@@ -157,10 +157,11 @@ def _options(file) -> dict:
 
 def _derive(data: xarray.Dataset) -> xarray.Dataset:
     if "test_examples" in data:
-        examples = data["test_examples"].where(data["test_examples"] > 0)
+        units = data["test_tokens" if "test_tokens" in data else "test_examples"]
+        units = units.where(units > 0)
         for kind in ("common", "personal", "adapted"):
             if f"{kind}_correct" in data:
-                data[f"{kind}_accuracy"] = data[f"{kind}_correct"] / examples
+                data[f"{kind}_accuracy"] = data[f"{kind}_correct"] / units
     for split in ("", "validation_"):
         for kind in ("common", "personal", "adapted"):
             if (name := f"{split}{kind}_confusion") in data:
@@ -175,7 +176,7 @@ def _derive(data: xarray.Dataset) -> xarray.Dataset:
             data["label_entropy"] = ("client", -np.where(p > 0, p * np.log(p), 0 * p).sum(axis=1) + 0.0)
         majority = counts.argmax(axis=1)
         right = data["test_class_counts"].values[np.arange(len(counts)), majority]
-        data["majority_accuracy"] = ("client", right / examples.values)
+        data["majority_accuracy"] = ("client", right / np.where(data["test_examples"] > 0, data["test_examples"], np.nan))
         data["majority_accuracy"] = data["majority_accuracy"].where(counts.sum(axis=1) > 0)
     if "site_name" in data:
         data["layer"] = ("site", np.array([site_layer(name) for name in data["site_name"].values], dtype=np.int64))

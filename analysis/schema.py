@@ -92,8 +92,8 @@ VARIABLES = (
     Variable("common_loss", _EVALUATION, "float64", "nat", "always", True),
     Variable("personal_loss", _EVALUATION, "float64", "nat", "always", True),
     Variable("adapted_loss", _ADAPTED, "float64", "nat", "optional", True),
-    Variable("common_correct", _EVALUATION, "float64", "1", "text", True),
-    Variable("personal_correct", _EVALUATION, "float64", "1", "text", True),
+    Variable("common_correct", _EVALUATION, "float64", "1", "optional", True),
+    Variable("personal_correct", _EVALUATION, "float64", "1", "optional", True),
     Variable("adapted_correct", _ADAPTED, "float64", "1", "optional", True),
     *(
         Variable(f"{split}{model}_{what}", (*axes, *more), "float64", unit, "optional", True)
@@ -103,8 +103,10 @@ VARIABLES = (
             ("loss", (), "nat"),
             ("correct", (), "1"),
             ("confusion", ("class", "predicted_class"), "1"),
+            ("pearson", (), "1"),
+            ("spearman", (), "1"),
         )
-        if split or what == "confusion"
+        if split or what not in ("loss", "correct")
     ),
     Variable("relative_error", _EVALUATION, "float64", "1", "matrix", True),
     Variable("common_singular_values", ("spectrum", "site", "common_index"), "float64", "1", "always", True),
@@ -116,6 +118,7 @@ VARIABLES = (
     Variable("train_examples", ("client",), "int64", "1", "text"),
     Variable("validation_examples", ("client",), "int64", "1", "text"),
     Variable("test_examples", ("client",), "int64", "1", "text"),
+    *(Variable(f"{split}_tokens", ("client",), "int64", "1", "optional") for split in ("train", "validation", "test")),
     Variable("train_class_counts", ("client", "class"), "int64", "1", "text"),
     Variable("test_class_counts", ("client", "class"), "int64", "1", "text"),
     Variable("label_map", ("client", "class"), "int64", "1", "optional"),

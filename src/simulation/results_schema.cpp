@@ -13,9 +13,8 @@ void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::str
   using enum VariableType;
   const auto add = [&](const std::string& name, const std::string& model, std::vector<std::string> axes) {
     const std::string units = split + (shape.task == Task::generation ? " tokens" : " examples");
-    schema.variables.push_back({prefix + name + "_loss", axes, f64,
-                                shape.task == Task::regression ? "" : "nat",
-                                "loss of " + model + ", summed over " + units});
+    schema.variables.push_back(
+        {prefix + name + "_loss", axes, f64, "nat", "loss of " + model + ", summed over " + units});
     if (shape.scores.correlations)
       for (const std::string kind : {"pearson", "spearman"})
         schema.variables.push_back({prefix + name + "_" + kind, axes, f64, "",
