@@ -9,6 +9,7 @@
 #include "app/version.h"
 #include "core/stop_signal.h"
 #include "data/partition.h"
+#include "model/family.h"
 #include "native/kernels.h"
 #include "simulation/simulate.h"
 
