@@ -67,6 +67,7 @@ Family bert() {
 Family roberta() {
   Family family = bert();
   family.architecture = "roberta";
+  family.description = "encoder; backend reference, native too with --classifier linear";
   family.configure = configure_roberta;
   family.prefixes = {"roberta."};
   return family;
@@ -74,7 +75,7 @@ Family roberta() {
 
 Family distilbert() {
   return {.architecture = "distilbert",
-          .description = "encoder; backends native and reference",
+          .description = "encoder; backend reference, native too with --classifier linear",
           .configure = configure_distilbert,
           .prefixes = {"distilbert."},
           .names = {.words = "embeddings.word_embeddings",

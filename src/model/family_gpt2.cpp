@@ -30,7 +30,7 @@ void configure_gpt2(const nlohmann::json& json, ModelConfig& config) {
 
 Family gpt2() {
   return {.architecture = "gpt2",
-          .description = "decoder; backends native and reference",
+          .description = "decoder; backend reference",
           .configure = configure_gpt2,
           .prefixes = {"transformer."},
           .names = {.words = "wte",
