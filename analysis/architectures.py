@@ -17,6 +17,7 @@ class Architecture:
     language_model: bool = False  # adapters without any head belong to AutoModelForCausalLM
     classifier: str = ""  # the one linear layer that AutoModelForSequenceClassification puts on what `reads` names
     reads: str = ""  # a value of the option pooling
+    dense: str = ""  # the function in torch of the dense layer that a head of the family has before its scores
     transposed: bool = False  # weights stand as [in, out], and PEFT is told so (fan_in_fan_out)
     fused: tuple[str, tuple[str, ...]] = ("", ())  # a module whose outputs are these parts, [hidden] each, end to end
 
@@ -24,10 +25,10 @@ class Architecture:
 # RoBERTa's, DistilBERT's and DeBERTa's heads have a further layer before the last one: they are no `classifier`.
 ARCHITECTURES = {
     "bert": Architecture("bert", classifier="classifier", reads="pooler"),
-    "roberta": Architecture("roberta"),
+    "roberta": Architecture("roberta", dense="tanh"),
     "xlm-roberta": Architecture("roberta"),
-    "distilbert": Architecture("distilbert"),
-    "deberta-v2": Architecture("deberta"),
+    "distilbert": Architecture("distilbert", dense="nn.functional.relu"),
+    "deberta-v2": Architecture("deberta", dense="nn.functional.gelu"),
     "llama": Architecture("model", language_model=True),
     "qwen2": Architecture("model", language_model=True),
     "gpt2": Architecture("transformer", language_model=True, transposed=True,

@@ -25,11 +25,19 @@ class NoSuchClient(ValueError):
 
 @dataclass
 class Head:
-    """A classification head: weight [class, hidden], bias [class]; the option pooling names what it reads."""
+    """A head: weight [class, hidden], bias [class]; what it reads, as the option pooling names it.
+
+    dense: weight [hidden, hidden] and bias [hidden] of the layer before, or nothing.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
     pooling: str
+    dense: tuple[np.ndarray, ...] = ()
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """By name in head.safetensors."""
+        return {"weight": self.weight, "bias": self.bias} | dict(zip(("dense.weight", "dense.bias"), self.dense))
 
 
 def one_lora(adapters: Adapters, client: int | None) -> dict[str, Pair]:
@@ -71,11 +79,17 @@ def _used(pair: Pair) -> Pair:
 
 def head_of(adapters: Adapters, client: int | None, pooling: str) -> Head | None:
     """A client's head, its own before the common one; None where there is none."""
-    own = adapters.slices.get("client/head/weight") if client is not None else None
-    if own is not None:
-        return Head(own[client], adapters.slices["client/head/bias"][client], pooling)
-    weight = adapters.slices.get("common/head/weight")
-    return None if weight is None else Head(weight, adapters.slices["common/head/bias"], pooling)
+    own = client is not None and "client/head/weight" in adapters.slices
+    owner, index = ("client", client) if own else ("common", ...)
+
+    def part(name: str):
+        found = adapters.slices.get(f"{owner}/head/{name}")
+        return None if found is None else found[index]
+
+    weight, dense = part("weight"), part("dense/weight")
+    if weight is None:
+        return None
+    return Head(weight, part("bias"), pooling, () if dense is None else (dense, part("dense/bias")))
 
 
 def architecture_of(model: str) -> tuple[str, Architecture]:
@@ -132,7 +146,10 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
     name, row = architecture_of(str(model or options["model"]))
     try:
         pairs = one_lora(adapters, client)
-        head = head_of(adapters, client, str(options["pooling"]))
+        pooling = str(options["pooling"])
+        if pooling == "auto":
+            pooling = "last" if row.language_model else "cls"
+        head = head_of(adapters, client, pooling)
         headless = not any("/head/" in path for path in adapters.slices)
         task = choose_task(task, name, row, head, headless)
     except FormatError as error:
@@ -141,7 +158,7 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
     pairs = {inside + module: pair for module, pair in by_module(pairs, row).items()}
     base = str(base or model or options["model"])
     _write(output, pairs, head, row.classifier, config(pairs, row, task, base),
-           export_readme.text(data, client, pairs, head, task, base))
+           export_readme.text(data, client, pairs, head, row.dense, task, base))
     return output
 
 
@@ -154,7 +171,7 @@ def _write(output: Path, pairs: dict[str, Pair], head: Head | None, classifier: 
     for module, pair in pairs.items():
         tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = pair.down, pair.scale * pair.up
     if head:
-        _save(output / "head.safetensors", {"weight": head.weight, "bias": head.bias})
+        _save(output / "head.safetensors", head.tensors())
         if settings["modules_to_save"]:
             tensors[f"{classifier}.weight"], tensors[f"{classifier}.bias"] = head.weight, head.bias
     _save(output / "adapter_model.safetensors", {f"base_model.model.{path}": t for path, t in tensors.items()})

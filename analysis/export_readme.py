@@ -8,6 +8,8 @@ from pathlib import Path
 POOLED = {
     "cls": ("the last state of the first token ([CLS]), before the pooler", ["output.last_hidden_state[:, 0]"]),
     "pooler": ("the pooler's output, tanh(W h + b) of the first token", ["output.pooler_output"]),
+    "last": ("the last state of the last token that is no padding", [
+        "output.last_hidden_state[range(len(inputs[\"input_ids\"])), inputs[\"attention_mask\"].sum(1) - 1]"]),
     "mean": ("the mean of the last states over all tokens that are no padding", [
         "(output.last_hidden_state * inputs[\"attention_mask\"].unsqueeze(-1)).sum(1)",
         "pooled = pooled / inputs[\"attention_mask\"].sum(1, keepdim=True)"]),
@@ -16,8 +18,11 @@ CLASSES = {"features": "AutoModel", "classification": "AutoModelForSequenceClass
            "language-model": "AutoModelForCausalLM"}
 
 
-def text(data, client: int | None, pairs: dict, head, task: str, base: str) -> str:
-    """The page; data as analysis.load gives it, pairs by module name, head with weight, bias and pooling, or None."""
+def text(data, client: int | None, pairs: dict, head, dense: str, task: str, base: str) -> str:
+    """The page; data as analysis.load gives it, pairs by module name, head an export_peft.Head or None.
+
+    dense: the function in torch of a head's dense layer.
+    """
     options, ranks = data.attrs["options"], sorted({len(pair.down) for pair in pairs.values()})
     whose = "The common adapter" if client is None else f"Client {client}"
     lines = ["---", f"base_model: {base}", "library_name: peft", "---", "", f"# {whose} of a pf2lora run", "",
@@ -30,14 +35,14 @@ def text(data, client: int | None, pairs: dict, head, task: str, base: str) -> s
             "model = PeftModel.from_pretrained(base, \".\").eval()  # in this folder"]
     lines += [*_block(code), ""]
     if head is not None:
-        lines += _head(head, task)
+        lines += _head(head, dense, task)
         lines += _classes(data, client)
     elif task != "language-model":
         lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _head(head, task: str) -> list[str]:
+def _head(head, dense: str, task: str) -> list[str]:
     words, pooled = POOLED[head.pooling]
     classes, hidden = head.weight.shape
     holds = f"`head.safetensors` holds its weight [{classes}, {hidden}] and bias [{classes}]."
@@ -46,8 +51,10 @@ def _head(head, task: str) -> list[str]:
                 *_block(["logits = model(**inputs).logits"]), ""]
     reason = "" if head.pooling == "pooler" else (
         " It is not put into transformers' model for sequence classification, which reads something else.")
-    code = ["from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
+    code = [*(["import torch"] if head.dense else []), "from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
             "head = load_file(\"head.safetensors\")", "output = model(**inputs)", f"pooled = {pooled[0]}", *pooled[1:],
+            *([f"pooled = torch.{dense}(linear(pooled, head[\"dense.weight\"], head[\"dense.bias\"]))"] if head.dense
+              else []),
             "logits = linear(pooled, head[\"weight\"], head[\"bias\"])"]
     return ["## Head", "", f"{holds} It reads {words}.{reason}", "", *_block(code), ""]
 
