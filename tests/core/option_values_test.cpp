@@ -66,7 +66,7 @@ TEST(ListValues, KeepsTypes) {
   EXPECT_EQ(std::get<bool>(values["resume"].value), false);
   EXPECT_EQ(std::get<int64_t>(values["rounds"].value), 10);
   EXPECT_EQ(std::get<double>(values["learning-rate"].value), 2e-3);
-  EXPECT_EQ(std::get<std::string>(values["pooling"].value), "cls");
+  EXPECT_EQ(std::get<std::string>(values["pooling"].value), "auto");
   EXPECT_THAT(std::get<Entries>(values["targets"].value), ElementsAre("query", "value"));
 }
 
