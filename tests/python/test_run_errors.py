@@ -133,7 +133,7 @@ MODELS = {
     "a tensor of another shape": (other_shape, ["encoder.layer.1.attention.self.query.weight"]),
     "a tensor of integers": (other_type, ["encoder.layer.0.output.dense.weight"]),
     "unsupported architecture": (lambda f: edited_config(f, model_type="t5"), ["'t5'", "bert"]),
-    "unsupported activation": (lambda f: edited_config(f, hidden_act="silu"), ["'silu'"]),
+    "unsupported activation": (lambda f: edited_config(f, hidden_act="mish"), ["'mish'"]),
     "unsupported positions": (lambda f: edited_config(f, position_embedding_type="relative_key"), ["relative_key"]),
     "more layers than weights": (lambda f: edited_config(f, num_hidden_layers=3), ["encoder.layer.2"]),
     "heads that do not divide": (lambda f: edited_config(f, num_attention_heads=7), ["7"]),
@@ -175,18 +175,12 @@ def beyond_the_model(file):
     file.attrs["vocabulary_size"] = np.int64(50000)
 
 
-def of_regression(file):
-    file.attrs["task"] = "regression"
-    file["values"] = file["labels"][...].astype("f4")
-
-
 DATA = {
     "foreign format": (lambda f: f.attrs.__setitem__("format", "pf2lora-results"), ["format", "pf2lora-results"]),
     "another version": (lambda f: f.attrs.__setitem__("format_version", np.int64(9)), ["format_version", "9"]),
     "a version that had one task": (lambda f: f.attrs.__setitem__("format_version", np.int64(1)), ["prepare.py"]),
     "an unknown task": (lambda f: f.attrs.__setitem__("task", "ranking"), ["'ranking'", "classification, regression"]),
     "a task without its columns": (lambda f: f.attrs.__setitem__("task", "span"), ["no dataset 'span'"]),
-    "a task that is not trained yet": (of_regression, ["regression"]),
     "no maximum length": (lambda f: f.attrs.__delitem__("max_length"), ["max_length"]),
     "an attribute of another type": (lambda f: f.attrs.__setitem__("max_length", "long"), ["max_length"]),
     "no labels": (lambda f: f.__delitem__("labels"), ["labels"]),
