@@ -1,8 +1,8 @@
 #include "core/statistics.h"
-#include <numeric>
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 

@@ -21,14 +21,6 @@ bool is_order(const std::vector<int64_t>& rows, int64_t count) {
   return true;
 }
 
-// The keys or values that each query head reads: [T, heads * width] of [T, key heads * width].
-Tensor by_query_head(const Tensor& x, const ModelConfig& config) {
-  if (config.key_heads == config.heads) return x;
-  return x.view({x.size(0), config.key_heads, 1, config.head_width})
-      .expand({-1, -1, config.heads / config.key_heads, -1})
-      .reshape({x.size(0), config.query_width()});
-}
-
 // Of keys or values [.., key heads, .., width] the rows [S] and first `used` slots, with room for `slots`.
 Tensor moved(const Tensor& cached, const Tensor& rows, int64_t used, int64_t slots) {
   const Tensor result = cached.new_empty({rows.size(0), cached.size(1), slots, cached.size(3)});

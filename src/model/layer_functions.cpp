@@ -20,4 +20,11 @@ Tensor normalise(const Tensor& x, const FrozenNorm& norm, const ModelConfig& con
   return norm.weight * (x * torch::rsqrt(x.square().mean(1, /*keepdim=*/true) + config.norm_epsilon));
 }
 
+Tensor by_query_head(const Tensor& x, const ModelConfig& config) {
+  if (config.key_heads == config.heads) return x;
+  return x.view({x.size(0), config.key_heads, 1, config.head_width})
+      .expand({-1, -1, config.heads / config.key_heads, -1})
+      .reshape({x.size(0), config.query_width()});
+}
+
 }  // namespace pf2lora

@@ -17,9 +17,8 @@ Tensor integers(const std::vector<int64_t>& values) {
 
 // Fills what tells the tokens to be generated; `rows` are those of the tokens.
 void index_targets(const Batch& batch, const int64_t* rows, PackedIndex& index) {
-  std::vector<int64_t> read_from, token, first, example;
+  std::vector<int64_t> read_from, token, example;
   for (size_t i = 0; i + 1 < batch.token_offsets.size(); ++i) {
-    first.push_back(int64_t(token.size()));
     for (int64_t t = batch.token_offsets[i] + batch.targets[i]; t < batch.token_offsets[i + 1]; ++t) {
       read_from.push_back(rows[t - 1]);
       token.push_back(batch.tokens[size_t(t)]);
@@ -28,7 +27,6 @@ void index_targets(const Batch& batch, const int64_t* rows, PackedIndex& index) 
   }
   index.target_rows = integers(read_from);
   index.target_tokens = integers(token);
-  index.first_target = integers(first);
   index.target_example = integers(example);
 }
 
@@ -97,9 +95,9 @@ PackedIndex index_batch(const Batch& batch, int64_t heads, const torch::TensorOp
   if (!batch.values.empty()) index.values = torch::tensor(batch.values).to(options);
   if (!batch.spans.empty()) index.spans = torch::tensor(batch.spans).to(torch::kInt64).view({-1, 2});
   for (Tensor* tensor :
-       {&index.tokens, &index.positions, &index.types, &index.example, &index.token_example, &index.first, &index.last,
-        &index.client, &index.labels, &index.spans, &index.sources, &index.token_rows, &index.target_rows,
-        &index.target_tokens, &index.first_target, &index.target_example})
+       {&index.tokens, &index.positions, &index.types, &index.example, &index.token_example, &index.first,
+        &index.last, &index.client, &index.labels, &index.spans, &index.sources, &index.token_rows,
+        &index.target_rows, &index.target_tokens, &index.target_example})
     if (tensor->defined()) *tensor = tensor->to(options.device());
   if (prompt == 0) index.sources = index.token_rows = Tensor();
   return index;

@@ -29,10 +29,8 @@ struct PackedIndex {
   torch::Tensor values;     // [N]; undefined where the batch has none
   torch::Tensor spans;      // [N, 2] int64; undefined where the batch has none
   // Of tokens to be generated, undefined where the batch has none: the packed row that each is read from, the
-  // token itself, and the first such row of each example among them.
-  torch::Tensor target_rows, target_tokens;  // [S] int64
-  torch::Tensor first_target;                // [N] int64
-  torch::Tensor target_example;              // [S] int64
+  // token itself, and its example.
+  torch::Tensor target_rows, target_tokens, target_example;  // [S] int64
   std::vector<int64_t> client_tokens;    // [G] packed rows of each client, prompts included
   std::vector<int64_t> client_own_tokens, client_targets;  // [G] tokens, and tokens to be generated
   std::vector<int64_t> client_examples;  // [G]

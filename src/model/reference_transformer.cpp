@@ -2,7 +2,7 @@
 
 #include <torch/torch.h>
 
-#include "model/layer_norm.h"
+#include "model/layer_functions.h"
 #include "model/packed_rows.h"
 #include "model/rotary.h"
 #include "model/task_loss.h"
@@ -72,13 +72,6 @@ Tensor dense_at(const AdapterSet& adapters, int site) {
   return site < 0 || size_t(site) >= adapters.dense.size() ? Tensor() : adapters.dense[size_t(site)];
 }
 
-Tensor activation(const std::string& name, const Tensor& x) {
-  if (name == "relu") return torch::relu(x);
-  if (name == "silu") return torch::silu(x);
-  if (name == "tanh") return torch::tanh(x);
-  return torch::gelu(x, name == "gelu" ? "none" : "tanh");
-}
-
 // Each client's own linear layer over its rows.
 Tensor own_linear(const Tensor& x, const std::vector<int64_t>& rows, const Tensor& weight, const Tensor& bias) {
   const auto by_owner = by_client(x, rows);
@@ -145,9 +138,7 @@ PackedIndex ReferenceTransformer::index_of(const Batch& batch, const AdapterSet&
 }
 
 Tensor ReferenceTransformer::norm(const Tensor& x, const FrozenNorm& norm) const {
-  const double epsilon = weights_.config.norm_epsilon;
-  if (weights_.config.norm == NormKind::layer) return layer_norm(x, norm.weight, norm.bias, epsilon);
-  return norm.weight * (x * torch::rsqrt(x.square().mean(1, /*keepdim=*/true) + epsilon));
+  return normalise(x, norm, weights_.config);
 }
 
 Tensor ReferenceTransformer::embed(const PackedIndex& index, const Tensor& prompt) const {
@@ -234,15 +225,8 @@ Tensor ReferenceTransformer::attention(int64_t layer, const Products& product, c
     query = (all ? rotary : rotary.at(asked)).turn(query);
     key = rotary.turn(key);
   }
-  if (config.key_heads < config.heads) {
-    const auto repeat = [&](const Tensor& x) {
-      return x.view({x.size(0), config.key_heads, 1, config.head_width})
-          .expand({-1, -1, config.heads / config.key_heads, -1})
-          .reshape({x.size(0), config.query_width()});
-    };
-    key = repeat(key);
-    value = repeat(value);
-  }
+  key = by_query_head(key, config);
+  value = by_query_head(value, config);
   AttentionPrefix prefix;
   if (adapters != nullptr && has_prefix(*adapters, layer)) {
     const KeyValuePrefix& of_client = adapters->prefix[size_t(layer)];
@@ -304,8 +288,8 @@ Tensor ReferenceTransformer::block(int64_t layer, const Entry& in, const PackedI
   const Tensor middle = before ? top + attended : norm(top + attended, w.attention_norm);
   const Tensor inner = before ? norm(middle, w.output_norm) : middle;
   Tensor wide = product(inner, w.intermediate, sites.intermediate, rows, example);
-  wide = config.gated ? activation(config.activation, product(inner, w.gate, sites.gate, rows, example)) * wide
-                      : activation(config.activation, wide);
+  wide = config.gated ? activate(config.activation, product(inner, w.gate, sites.gate, rows, example)) * wide
+                      : activate(config.activation, wide);
   const Tensor out = product(wide, w.output, sites.output, rows, example);
   return before ? middle + out : norm(middle + out, w.output_norm);
 }
@@ -347,7 +331,7 @@ Tensor ReferenceTransformer::scores(const Batch& batch, const PackedIndex& index
   if (readout_.task == Task::generation) return torch::linear(state, weights_.scores);
   const auto& rows = readout_.by_example() ? index.client_examples : index.client_own_tokens;
   if (readout_.dense)
-    state = activation(weights_.config.dense_activation,
+    state = activate(weights_.config.dense_activation,
                        own_linear(state, rows, adapters.head_dense_weight, adapters.head_dense_bias));
   return own_linear(state, rows, adapters.head_weight, adapters.head_bias);
 }

@@ -47,6 +47,7 @@ class ReferenceTransformer final : public Model {
   struct Products;  // of one layer, with the adapters of its sites
 
   PackedIndex index_of(const Batch& batch, const AdapterSet& adapters) const;
+  torch::Tensor norm(const torch::Tensor& x, const FrozenNorm& norm) const;
   torch::Tensor embed(const PackedIndex& index, const torch::Tensor& prompt = {}) const;
   Entry entry(const Batch& batch) const;
   torch::Tensor example_prefix(const Batch& alone) const;
@@ -55,7 +56,6 @@ class ReferenceTransformer final : public Model {
   torch::Tensor attention(int64_t layer, const Products& product, const Entry& in, const torch::Tensor& read,
                           const torch::Tensor& top, const PackedIndex& index, const AdapterSet* adapters,
                           Asking asking) const;
-  torch::Tensor norm(const torch::Tensor& x, const FrozenNorm& norm) const;
   // Which tokens of a layer ask where it has adapters above it.
   Asking asking(int64_t layer) const;
   torch::Tensor states(const Batch& batch, const PackedIndex& index, const AdapterSet& adapters) const;
