@@ -2,8 +2,6 @@
 
 #include <torch/torch.h>
 
-#include <cmath>
-
 #include "core/option_values.h"
 #include "core/statistics.h"
 
@@ -25,6 +23,7 @@ class ScoreSum {
     const auto classes = size_t(shape.confusion_classes);
     for (Score& score : scores_) {
       score.loss = 0;
+      if (shape.right_answers) score.correct = 0;
       score.confusion.assign(classes * classes, 0.0);
     }
   }
@@ -40,10 +39,9 @@ class ScoreSum {
         classes || shape_.correlations ? numbers(losses.predicted) : std::vector<double>();
     for (size_t g = 0; g < scores_.size(); ++g) {
       Score& score = scores_[g];
-      if (!correct.empty() && std::isnan(score.correct)) score.correct = 0;
       for (auto i = size_t(batch.client_offsets[g]); i < size_t(batch.client_offsets[g + 1]); ++i) {
         score.loss += loss[i];
-        if (!correct.empty()) score.correct += correct[i];
+        if (shape_.right_answers) score.correct += correct[i];
         if (classes)
           score.confusion[size_t(batch.labels[i] * shape_.confusion_classes + int64_t(predicted[i]))] += 1;
         if (!shape_.correlations) continue;
@@ -124,6 +122,7 @@ ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const
   if (problem.task() == Task::classification && classes <= options.confusion_classes)
     shape.confusion_classes = classes;
   shape.correlations = problem.task() == Task::regression;
+  shape.right_answers = problem.task() && !shape.correlations;
   return shape;
 }
 

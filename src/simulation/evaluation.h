@@ -15,6 +15,7 @@ struct ScoreShape {
   std::vector<int64_t> adaptation_steps;  // numbers of local steps on a copy, rising
   bool validation = false;                // on validation examples too
   int64_t confusion_classes = 0;          // of confusion matrices; 0: none
+  bool right_answers = false;             // counted; not of a regression, nor of the matrix problem
   bool correlations = false;              // of a regression
 };
 ScoreShape score_shape(const Options& options, const Algorithm& algorithm, const Problem& problem);

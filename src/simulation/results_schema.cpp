@@ -19,7 +19,7 @@ void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::str
       for (const std::string kind : {"pearson", "spearman"})
         schema.variables.push_back({prefix + name + "_" + kind, axes, f64, "",
                                     "correlation of what " + model + " predicts with what is right"});
-    if (!shape.counts_right_answers()) return;
+    if (!shape.scores.right_answers) return;
     schema.variables.push_back(
         {prefix + name + "_correct", axes, f64, "", units + " that " + model + " gets right"});
     if (shape.scores.confusion_classes == 0) return;

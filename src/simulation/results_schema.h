@@ -17,7 +17,6 @@ struct ResultsShape {
   int64_t train_rows = 0, validation_rows = 0, test_rows = 0;  // of all clients together
   ScoreShape scores;
   SpectraShape spectra;
-  bool counts_right_answers() const { return task && *task != Task::regression; }
 };
 ResultsSchema results_schema(const ResultsShape& shape);
 

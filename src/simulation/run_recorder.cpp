@@ -180,7 +180,7 @@ void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double
       columns[name + "_pearson"].push_back(score.pearson);
       columns[name + "_spearman"].push_back(score.spearman);
     }
-    if (!task_ || task_ == Task::regression) return;
+    if (!facts_.scores.right_answers) return;
     columns[name + "_correct"].push_back(score.correct);
     if (facts_.scores.confusion_classes == 0) return;
     auto& matrix = columns[name + "_confusion"];
