@@ -67,7 +67,7 @@ Family bert() {
 Family roberta() {
   Family family = bert();
   family.architecture = "roberta";
-  family.description = "encoder; backend reference, native too with --classifier linear";
+  family.description = "encoder; backends native and reference";
   family.configure = configure_roberta;
   family.prefixes = {"roberta."};
   return family;
@@ -75,7 +75,7 @@ Family roberta() {
 
 Family distilbert() {
   return {.architecture = "distilbert",
-          .description = "encoder; backend reference, native too with --classifier linear",
+          .description = "encoder; backends native and reference",
           .configure = configure_distilbert,
           .prefixes = {"distilbert."},
           .names = {.words = "embeddings.word_embeddings",

@@ -30,7 +30,7 @@ void configure_gpt2(const nlohmann::json& json, ModelConfig& config) {
 
 Family gpt2() {
   return {.architecture = "gpt2",
-          .description = "decoder; backend reference",
+          .description = "decoder; backends native and reference, --pooling cls reference alone",
           .configure = configure_gpt2,
           .prefixes = {"transformer."},
           .names = {.words = "wte",

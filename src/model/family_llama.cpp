@@ -82,7 +82,7 @@ void configure_qwen2(const nlohmann::json& json, ModelConfig& config) {
 
 Family llama() {
   return {.architecture = "llama",
-          .description = "decoder; backend reference",
+          .description = "decoder; backends native and reference, --pooling cls reference alone",
           .configure = configure_llama,
           .prefixes = {"model."},
           .names = {.words = "embed_tokens",

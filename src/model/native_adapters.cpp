@@ -12,6 +12,15 @@ T* row(const Tensor& x, int64_t g) {
   return x.data_ptr<T>() + g * x.stride(0);
 }
 
+// Weight and bias of each layer that the head has.
+std::vector<std::pair<Tensor, Tensor>> head_layers(const AdapterSet& adapters) {
+  std::vector<std::pair<Tensor, Tensor>> layers;
+  if (adapters.head_dense_weight.defined())
+    layers.emplace_back(adapters.head_dense_weight, adapters.head_dense_bias);
+  if (adapters.head_weight.defined()) layers.emplace_back(adapters.head_weight, adapters.head_bias);
+  return layers;
+}
+
 }  // namespace
 
 AdapterSet contiguous(const AdapterSet& adapters) {
@@ -34,14 +43,13 @@ template <class T>
 native::AdapterView<T> view_of(const AdapterSet& adapters) {
   native::AdapterView<T> view;
   for (const LowRankPair& pair : adapters.pairs) {
-    auto& clients = view.pairs.emplace_back();
-    for (int64_t g = 0; g < adapters.head_weight.size(0); ++g)
-      clients.push_back(pair.defined()
-                            ? native::PairView<T>{row<T>(pair.down, g), row<T>(pair.up, g), pair.down.size(1)}
-                            : native::PairView<T>{});
+    auto& of_site = view.pairs.emplace_back();
+    if (!pair.defined()) continue;
+    for (int64_t g = 0; g < pair.down.size(0); ++g)
+      of_site.push_back({row<T>(pair.down, g), row<T>(pair.up, g), pair.down.size(1)});
   }
-  for (int64_t g = 0; g < adapters.head_weight.size(0); ++g)
-    view.heads.push_back({row<T>(adapters.head_weight, g), row<T>(adapters.head_bias, g)});
+  for (const auto& [weight, bias] : head_layers(adapters))
+    for (int64_t g = 0; g < weight.size(0); ++g) view.heads.push_back({row<T>(weight, g), row<T>(bias, g)});
   for (const Tensor& dense : adapters.dense)
     view.dense.push_back(dense.defined() ? dense.data_ptr<T>() : nullptr);
   if (adapters.rank_weights.defined()) view.rank_weights = adapters.rank_weights.data_ptr<T>();
@@ -52,13 +60,13 @@ template <class T>
 native::AdapterTarget<T> target_of(AdapterSet& rows) {
   native::AdapterTarget<T> target;
   for (const LowRankPair& pair : rows.pairs) {
-    auto& clients = target.pairs.emplace_back();
-    for (int64_t g = 0; g < rows.head_weight.size(0); ++g)
-      clients.push_back(pair.defined() ? native::PairTarget<T>{row<T>(pair.down, g), row<T>(pair.up, g)}
-                                       : native::PairTarget<T>{});
+    auto& of_site = target.pairs.emplace_back();
+    if (!pair.defined()) continue;
+    for (int64_t g = 0; g < pair.down.size(0); ++g)
+      of_site.push_back({row<T>(pair.down, g), row<T>(pair.up, g)});
   }
-  for (int64_t g = 0; g < rows.head_weight.size(0); ++g)
-    target.heads.push_back({row<T>(rows.head_weight, g), row<T>(rows.head_bias, g)});
+  for (const auto& [weight, bias] : head_layers(rows))
+    for (int64_t g = 0; g < weight.size(0); ++g) target.heads.push_back({row<T>(weight, g), row<T>(bias, g)});
   return target;
 }
 

@@ -45,7 +45,7 @@ void HeadOperation<T>::value(Pass<T>& pass) const {
   const T* x = this->input(pass.value);
   T* y = this->make(pass.value, pass);
   for (const Share& share : shares(pass.batch, this->per)) {
-    const PackedHead<T>& head = pass.adapters.heads[share.client];
+    const PackedHead<T>& head = own(pass.adapters.heads, pass, share.client);
     const std::array terms{head.weight.transposed.times(x + share.begin * in_, in_, panel)};
     pass.kernels.product(terms, share.rows, out, {y + share.begin * out, out}, head.bias, false);
   }
@@ -61,12 +61,12 @@ void HeadOperation<T>::gradient(Pass<T>& pass) const {
     d_x = this->destination(pass.gradient, pass, 0, pass.batch.rows(this->per) * in_);
   for (const Share& share : shares(pass.batch, this->per)) {
     const T* own_d_y = d_y + share.begin * out;
-    const HeadTarget<T>& target = pass.target.heads[share.client];
+    const HeadTarget<T>& target = own(pass.target.heads, pass, share.client);
     const std::array terms{transposed_times(own_d_y, out, share.rows, x + share.begin * in_, in_, panel)};
     pass.kernels.product(terms, out, in_, {target.weight, in_}, nullptr, false);
     sum_rows(own_d_y, share.rows, out, target.bias);
     if (d_x.data == nullptr) continue;
-    const std::array back{pass.adapters.heads[share.client].weight.plain.times(own_d_y, out, panel)};
+    const std::array back{own(pass.adapters.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
     pass.kernels.product(back, share.rows, in_, {d_x.data + share.begin * in_, in_}, nullptr, d_x.add);
   }
 }
@@ -78,10 +78,10 @@ void HeadOperation<T>::tangent(Pass<T>& pass) const {
   const T* t_x = this->input(pass.tangent);
   T* t_y = this->make(pass.tangent, pass);
   for (const Share& share : shares(pass.batch, this->per)) {
-    const PackedHead<T>& direction = pass.direction.heads[share.client];
+    const PackedHead<T>& direction = own(pass.direction.heads, pass, share.client);
     const std::array terms{
         direction.weight.transposed.times(x + share.begin * in_, in_, panel),
-        pass.adapters.heads[share.client].weight.transposed.times(from(t_x, share.begin * in_), in_, panel)};
+        own(pass.adapters.heads, pass, share.client).weight.transposed.times(from(t_x, share.begin * in_), in_, panel)};
     pass.kernels.product(terms, share.rows, out, {t_y + share.begin * out, out}, direction.bias, false);
   }
 }
@@ -99,15 +99,15 @@ void HeadOperation<T>::gradient_tangent(Pass<T>& pass) const {
   for (const Share& share : shares(pass.batch, this->per)) {
     const T* own_d_y = d_y + share.begin * out;
     const T* own_t_d_y = t_d_y + share.begin * out;
-    const HeadTarget<T>& target = pass.target.heads[share.client];
+    const HeadTarget<T>& target = own(pass.target.heads, pass, share.client);
     const std::array terms{
         transposed_times(own_t_d_y, out, share.rows, x + share.begin * in_, in_, panel),
         transposed_times(own_d_y, out, share.rows, from(t_x, share.begin * in_), in_, panel)};
     pass.kernels.product(terms, out, in_, {target.weight, in_}, nullptr, false);
     sum_rows(own_t_d_y, share.rows, out, target.bias);
     if (t_d_x.data == nullptr) continue;
-    const std::array back{pass.adapters.heads[share.client].weight.plain.times(own_t_d_y, out, panel),
-                          pass.direction.heads[share.client].weight.plain.times(own_d_y, out, panel)};
+    const std::array back{own(pass.adapters.heads, pass, share.client).weight.plain.times(own_t_d_y, out, panel),
+                          own(pass.direction.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
     pass.kernels.product(back, share.rows, in_, {t_d_x.data + share.begin * in_, in_}, nullptr, t_d_x.add);
   }
 }

@@ -9,7 +9,8 @@ namespace {
 template <class T>
 const PackedPair<T>& pair_of(const PackedAdapters<T>& adapters, int site, size_t g) {
   static const PackedPair<T> none;
-  return site < 0 || size_t(site) >= adapters.pairs.size() ? none : adapters.pairs[size_t(site)][g];
+  const bool some = site >= 0 && size_t(site) < adapters.pairs.size() && !adapters.pairs[size_t(site)].empty();
+  return some ? adapters.pairs[size_t(site)][g] : none;
 }
 
 template <class T>

@@ -16,7 +16,7 @@ struct PairView {
   int64_t rank = 0;
 };
 
-// The head of one client: weight [classes, inputs], bias [classes].
+// One layer of a client's head: weight [out, in], bias [out].
 template <class T>
 struct HeadView {
   const T* weight = nullptr;
@@ -26,8 +26,8 @@ struct HeadView {
 // What a caller hands to a pass; G clients, N examples.
 template <class T>
 struct AdapterView {
-  std::vector<std::vector<PairView<T>>> pairs;  // [sites][G]
-  std::vector<HeadView<T>> heads;               // [G], or empty
+  std::vector<std::vector<PairView<T>>> pairs;  // [sites][G], or [sites][0] where a site has none
+  std::vector<HeadView<T>> heads;               // [layers of the head * G], layer after layer, or empty
   std::vector<const T*> dense;                  // [sites]: [out, in] or nullptr; empty: none
   const T* rank_weights = nullptr;              // [N, rank], nullptr: all 1
 };
@@ -46,7 +46,7 @@ struct HeadTarget {
 template <class T>
 struct AdapterTarget {
   std::vector<std::vector<PairTarget<T>>> pairs;  // [sites][G]
-  std::vector<HeadTarget<T>> heads;               // [G]
+  std::vector<HeadTarget<T>> heads;               // [layers of the head * G]
 };
 
 // A matrix as right-hand side of products, in panels.
@@ -98,7 +98,7 @@ struct PackedHead {
 template <class T>
 struct PackedAdapters {
   std::vector<std::vector<PackedPair<T>>> pairs;  // [sites][G]
-  std::vector<PackedHead<T>> heads;               // [G]
+  std::vector<PackedHead<T>> heads;               // [layers of the head * G]
   std::vector<std::vector<PackedWeight<T>>> dense;  // [sites][blocks] of [out / blocks, in], or empty: none
   const T* rank_weights = nullptr;                // [N, rank], nullptr: all 1
 };
@@ -108,10 +108,11 @@ struct MatrixShape {
   int64_t blocks = 1;  // of rows, which LinearOperation multiplies one by one
 };
 
-// `sites` are the shapes of the frozen weights, `head` that of a head's weight.
+// `sites` are the shapes of the frozen weights, `heads` those of the weights of a head's layers.
 template <class T>
 PackedAdapters<T> pack_adapters(const Kernels<T>& kernels, Pool<T>& pool, const AdapterView<T>& adapters,
-                                const std::vector<MatrixShape>& sites, MatrixShape head) {
+                                const std::vector<MatrixShape>& sites,
+                                const std::vector<MatrixShape>& heads) {
   PackedAdapters<T> packed{.rank_weights = adapters.rank_weights};
   const auto weight = [&](const T* from, int64_t out, int64_t in) {
     return pack_weight(kernels, pool, from, out, in);
@@ -131,8 +132,11 @@ PackedAdapters<T> pack_adapters(const Kernels<T>& kernels, Pool<T>& pool, const 
               blocks(pair.up, sites[site], pair.rank)};
     }
   }
-  for (const HeadView<T>& view : adapters.heads)
-    packed.heads.push_back({weight(view.weight, head.out, head.in), view.bias});
+  for (size_t i = 0; i < adapters.heads.size(); ++i) {
+    const HeadView<T>& view = adapters.heads[i];
+    const MatrixShape& shape = heads[i * heads.size() / adapters.heads.size()];
+    packed.heads.push_back({weight(view.weight, shape.out, shape.in), view.bias});
+  }
   for (size_t site = 0; site < adapters.dense.size(); ++site) {
     packed.dense.emplace_back();
     if (const T* dense = adapters.dense[site]; dense != nullptr)

@@ -117,6 +117,46 @@ TEST_P(Families, TangentAgreesWithCentralDifferencesOfTheGradient) {
       }
 }
 
+// Where only the top layer has sites, the states below are cached for the clients alone.
+TEST_P(Families, NativeInFloatHasTheSameBitsForAClientInAnyGroup) {
+  const FamilyFile family("family_" + GetParam().name);
+  for (const std::string& readout : family.readouts())
+    for (const bool top : {false, true}) {
+      if (family.natives(readout).size() < 2) continue;
+      SCOPED_TRACE(readout + (top ? " top" : ""));
+      GoldenModel of = family.model(readout);
+      of.native = true;
+      of.top = top;
+      of.type = torch::kFloat32;
+      const Comparison comparison(family.golden, of);
+      const Model& model = comparison.model();
+      const std::vector<std::vector<int64_t>> rows = {{1, 3, 4}, {2, 6}, {5}};
+      const Batch batch = comparison.batch({0, 1, 2}, rows);
+      const AdapterSet at = as(random_adapters(model, 3, 2, 1, 0.2), of.type),
+                       along = as(random_adapters(model, 3, 2, 2, 1), of.type);
+      Gradient together = model.gradient(batch, at, Keep::pass);
+      const Tensor losses = model.loss(batch, at).loss, values = model.output(batch, at, Keep::nothing).values,
+                   features = model.features(batch), tangent = rows_of(model.tangent(*together.pass, along));
+      int64_t value = 0, example = 0;
+      for (int64_t g = 0; g < 3; ++g) {
+        const Batch alone = comparison.batch({g}, {rows[size_t(g)]});
+        const AdapterSet own = client_of(at, g);
+        Gradient gradient = model.gradient(alone, own, Keep::pass);
+        EXPECT_TRUE(torch::equal(gradient.loss[0], together.loss[g]));
+        EXPECT_TRUE(torch::equal(rows_of(gradient.rows)[0], rows_of(together.rows)[g]));
+        EXPECT_TRUE(
+            torch::equal(rows_of(model.tangent(*gradient.pass, client_of(along, g)))[0], tangent[g]));
+        const Tensor own_values = model.output(alone, own, Keep::nothing).values;
+        EXPECT_TRUE(torch::equal(own_values, values.narrow(0, value, own_values.size(0))));
+        const int64_t examples = int64_t(rows[size_t(g)].size());
+        EXPECT_TRUE(torch::equal(model.loss(alone, own).loss, losses.narrow(0, example, examples)));
+        EXPECT_TRUE(torch::equal(model.features(alone), features.narrow(0, example, examples)));
+        value += own_values.size(0);
+        example += examples;
+      }
+    }
+}
+
 // transformers computes Llama's and Qwen2's angles, RMS norms and weights of attention in float32, whatever
 // the type of the weights: off by 6e-8 relative, times positions up to 40 and two layers. llama_scaled and
 // qwen2_exact were made with these in double.
@@ -148,16 +188,19 @@ TEST_P(FullSize, InFloatAgreesWithTransformers) {
     GTEST_SKIP() << "slow; runs where PF2LORA_FULL_SIZE=1 is in the environment";
   const FamilyFile family(GetParam().name);
   for (const std::string& readout : family.readouts())
-    for (const std::string kind : {"frozen", "adapted", "top"}) {
-      SCOPED_TRACE(readout + " " + kind);
-      GoldenModel of = family.model(readout);
-      of.type = torch::kFloat32;
-      const Errors found = errors(family, of, kind);
-      EXPECT_LT(found.logits, GetParam().of_logits);
-      EXPECT_LT(found.gradient, GetParam().of_gradients);
-      std::cout << GetParam() << ", " << readout << ", " << kind << ": logits differ by " << found.logits
-                << ", gradients by " << found.gradient << "\n";
-    }
+    for (const bool native : family.natives(readout))
+      for (const std::string kind : {"frozen", "adapted", "top"}) {
+        const std::string name = readout + (native ? " native " : " reference ") + kind;
+        SCOPED_TRACE(name);
+        GoldenModel of = family.model(readout);
+        of.native = native;
+        of.type = torch::kFloat32;
+        const Errors found = errors(family, of, kind);
+        EXPECT_LT(found.logits, GetParam().of_logits);
+        EXPECT_LT(found.gradient, GetParam().of_gradients);
+        std::cout << GetParam() << ", " << name << ": logits differ by " << found.logits << ", gradients by "
+                  << found.gradient << "\n";
+      }
 }
 
 INSTANTIATE_TEST_SUITE_P(, FullSize,

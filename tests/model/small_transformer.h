@@ -220,4 +220,9 @@ inline AdapterSet client_of(const AdapterSet& set, int64_t g) {
   return map(set, [&](const torch::Tensor& tensor) { return tensor.narrow(0, g, 1); });
 }
 
+// In float or double.
+inline AdapterSet as(const AdapterSet& set, torch::ScalarType type) {
+  return map(set, [&](const torch::Tensor& tensor) { return tensor.to(type); });
+}
+
 }  // namespace pf2lora

@@ -249,11 +249,6 @@ TEST(Encoder, LossIsTheCrossEntropyOfTheLogits) {
   }
 }
 
-// Adapters in float and double, converted from each other.
-AdapterSet as(const AdapterSet& set, torch::ScalarType type) {
-  return map(set, [&](const Tensor& tensor) { return tensor.to(type); });
-}
-
 TransformerWeights as_float(TransformerWeights weights) {
   for (Tensor* tensor : tensors_of(weights)) *tensor = tensor->to(torch::kFloat32);
   return weights;
@@ -321,12 +316,15 @@ TEST(Encoder, NativeCoversOnlyWhatItComputes) {
   const auto covers = [](const ModelConfig& config, const Readout& readout = {}) {
     return NativeTransformer<float>::covers(config, readout);
   };
-  EXPECT_TRUE(covers(small_config()));
-  EXPECT_TRUE(covers(small_config(), {.pooling = Pooling::mean}));
-  EXPECT_FALSE(covers(small_config(), {.pooling = Pooling::last}));
-  EXPECT_FALSE(covers(small_config(), {.dense = true}));
-  EXPECT_FALSE(covers(small_config(), {.task = Task::span}));
-  EXPECT_FALSE(covers(small_config(2, "silu")));
+  for (const Task task : {Task::classification, Task::regression, Task::span})
+    EXPECT_TRUE(covers(small_config(), {.task = task}));
+  ModelConfig decoder = small_config(), relative = small_config();
+  decoder.causal = true;
+  relative.position_kind = PositionKind::relative;
+  EXPECT_TRUE(covers(decoder, {.task = Task::generation}));
+  EXPECT_TRUE(covers(decoder, {.pooling = Pooling::last}));
+  EXPECT_FALSE(covers(decoder, {.pooling = Pooling::cls}));
+  EXPECT_FALSE(covers(relative));
 }
 
 TEST(Encoder, CountsItsFrozenParameters) {

@@ -71,7 +71,7 @@ Derivatives ask(const Kernels<T>& table, const AdapterQuestion& question, Matrix
                 const Build<T>& build) {
   ClientAdapters gradient = question.adapters.unwritten(), moved = question.adapters.unwritten();
   const auto pack = [&](Pass<T>& pass, const ClientAdapters& adapters) {
-    return pack_adapters(table, pass.pool, adapters.view<T>(question.rank_weights), {shape}, shape);
+    return pack_adapters(table, pass.pool, adapters.view<T>(question.rank_weights), {shape}, {shape});
   };
   const Prepare<T> prepare{[&](Pass<T>& pass) {
                              pass.adapters = pack(pass, question.adapters);
