@@ -74,8 +74,8 @@ Losses native_losses(Task task, const native::Kernels<T>& kernels, const Tensor&
       native::span_cross_entropy<T>(kernels, values.data(), spans_of(batch), shape, loss);
       losses.predicted = torch::empty({examples, 2}, torch::kInt64);
       for (int64_t i = 0; i < examples; ++i) {
-        const auto [first, last] = best_span(&values[size_t(2 * shape.token_offsets[size_t(i)])],
-                                             batch.length(size_t(i)));
+        const auto [first, last] =
+            best_span(&values[size_t(2 * shape.token_offsets[size_t(i)])], batch.length(size_t(i)));
         losses.predicted[i][0] = first;
         losses.predicted[i][1] = last;
       }

@@ -53,8 +53,8 @@ std::vector<ValueId> LayerStart::all() const {
 
 template <class T>
 bool NativeNetwork<T>::covers(const ModelConfig& config, const Readout& readout) {
-  const bool reads_first = readout.by_example() &&
-                           (readout.pooling == Pooling::cls || readout.pooling == Pooling::pooler);
+  const bool reads_first =
+      readout.by_example() && (readout.pooling == Pooling::cls || readout.pooling == Pooling::pooler);
   return config.position_kind != PositionKind::relative && !(config.causal && reads_first);
 }
 
@@ -69,8 +69,7 @@ NativeNetwork<T>::NativeNetwork(const TransformerWeights& weights, const std::ve
       lowest_layer_(lowest_layer(sites, weights.config.layers)) {
   for (const Site& site : sites) site_shapes.push_back({site.rows, site.columns});
   if (config_.position_kind == PositionKind::rotary)
-    rotary_ =
-        std::make_shared<const native::RotaryTable<T>>(config_.rotary_frequencies, config_.positions);
+    rotary_ = std::make_shared<const native::RotaryTable<T>>(config_.rotary_frequencies, config_.positions);
   build_below(weights);
   build_above(weights, sites_by_layer(sites, config_.layers));
   build_scores(weights);
@@ -124,10 +123,10 @@ ValueId NativeNetwork<T>::by_head(Graph& graph, ValueId x, const FrozenLinear& l
 template <class T>
 ValueId NativeNetwork<T>::norm(Graph& graph, std::vector<ValueId> of, const FrozenNorm& norm, Per per) const {
   const double epsilon = config_.norm_epsilon;
-  auto operation = config_.norm == NormKind::layer
-                       ? std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight),
-                                                                       copy<T>(norm.bias), epsilon)
-                       : std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), epsilon);
+  auto operation =
+      config_.norm == NormKind::layer
+          ? std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), copy<T>(norm.bias), epsilon)
+          : std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), epsilon);
   return graph.add(std::move(operation), std::move(of), per, config_.hidden);
 }
 
@@ -205,8 +204,8 @@ ValueId NativeNetwork<T>::transformer_layer(Graph& graph, const TransformerLayer
     mixed = attention(graph, layer, in, read, asking, per, sites);
   }
   const ValueId attended = linear(graph, mixed, layer.attention_output, sites.attention_output, per);
-  const ValueId middle = before ? add(graph, attended, top, per)
-                                : norm(graph, {attended, top}, layer.attention_norm, per);
+  const ValueId middle =
+      before ? add(graph, attended, top, per) : norm(graph, {attended, top}, layer.attention_norm, per);
   const ValueId inner = before ? norm(graph, {middle}, layer.output_norm, per) : middle;
   const int64_t width = config_.intermediate;
   ValueId wide = linear(graph, inner, layer.intermediate, sites.intermediate, per);
@@ -227,8 +226,8 @@ void NativeNetwork<T>::build_below(const TransformerWeights& weights) {
   below_end.hidden = below_input;
   if (lowest_layer_ == 0) return;
   for (int64_t i = 0; i < lowest_layer_; ++i)
-    below_end.hidden = transformer_layer(below, weights.layers[size_t(i)], {below_end.hidden, {}, {}, {}}, {},
-                                         Per::token);
+    below_end.hidden =
+        transformer_layer(below, weights.layers[size_t(i)], {below_end.hidden, {}, {}, {}}, {}, Per::token);
   const TransformerLayer& next = weights.layers[size_t(lowest_layer_)];
   const ValueId read = config_.norm_place == NormPlace::before
                            ? norm(below, {below_end.hidden}, next.attention_norm, Per::token)
@@ -280,7 +279,8 @@ void NativeNetwork<T>::build_scores(const TransformerWeights& weights) {
   }
   const int64_t in = head->dense > 0 ? head->dense : hidden;
   score_width = head->classes;
-  scores = above.add(std::make_unique<native::HeadOperation<T>>(in, heads.size()), {top}, scored, score_width);
+  scores =
+      above.add(std::make_unique<native::HeadOperation<T>>(in, heads.size()), {top}, scored, score_width);
   heads.push_back({score_width, in});
 }
 

@@ -36,11 +36,11 @@ class NativeNetwork {
   const native::Kernels<T>& kernels = native::kernels<T>();
   native::FrozenBlock<T> block;
   native::Graph<T> below, above;
-  native::ValueId below_input = 0;   // [T, hidden] embeddings
+  native::ValueId below_input = 0;    // [T, hidden] embeddings
   LayerStart below_end, above_start;  // what below computes, as above reads it
-  native::ValueId pooled = 0;        // [S, hidden] what scores are made of
-  native::ValueId scores = 0;        // [S, width]
-  native::Per scored;                // what a row of scores is for
+  native::ValueId pooled = 0;         // [S, hidden] what scores are made of
+  native::ValueId scores = 0;         // [S, width]
+  native::Per scored;                 // what a row of scores is for
   int64_t score_width = 0;
   std::vector<native::MatrixShape> site_shapes, heads;  // of the sites, and of the layers of the head
 

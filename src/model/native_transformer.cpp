@@ -72,8 +72,7 @@ struct NativeTransformer<T>::Run final : GradientPass, OutputPass {
 
 template <class T>
 NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites,
-                                        Readout readout, int64_t prefix_cache_bytes,
-                                        native::Storage storage)
+                                        Readout readout, int64_t prefix_cache_bytes, native::Storage storage)
     : config_(weights.config),
       sites_(std::move(sites)),
       readout_(readout),
@@ -108,9 +107,8 @@ std::vector<int64_t> NativeTransformer<T>::state_widths() const {
 template <class T>
 int64_t NativeTransformer<T>::cached_bytes_per_token() const {
   const std::vector<int64_t> widths = state_widths();
-  return lowest_layer_ == 0
-             ? 0
-             : std::accumulate(widths.begin(), widths.end(), int64_t{0}) * int64_t(sizeof(T));
+  return lowest_layer_ == 0 ? 0
+                            : std::accumulate(widths.begin(), widths.end(), int64_t{0}) * int64_t(sizeof(T));
 }
 
 // The sum of word, position and token type embedding, after its norm where there is one: [T, hidden].
@@ -134,8 +132,7 @@ Numbers<T> NativeTransformer<T>::embed(const Batch& batch) const {
       }
   }
   if (embedding_gain_.empty()) {
-    if (position != nullptr)
-      network_.kernels.add(tokens * hidden, word.get(), position.get(), word.get());
+    if (position != nullptr) network_.kernels.add(tokens * hidden, word.get(), position.get(), word.get());
     return word;
   }
   const Numbers<T> normal = pool_.take(tokens * hidden), scale = pool_.take(tokens),
@@ -146,7 +143,8 @@ Numbers<T> NativeTransformer<T>::embed(const Batch& batch) const {
   return out;
 }
 
-// Of each example of a batch, the states under the lowest site, [tokens, columns] of each one after the other.
+// Of each example of a batch, the states under the lowest site, [tokens, columns] of each one after the
+// other.
 template <class T>
 std::vector<Tensor> NativeTransformer<T>::prefixes(const Batch& batch) const {
   const std::vector<ValueId> ends = network_.below_end.all();
@@ -202,13 +200,13 @@ void NativeTransformer<T>::start(const Batch& batch, Pass<T>& pass) const {
 
 template <class T>
 std::unique_ptr<typename NativeTransformer<T>::Run> NativeTransformer<T>::run(const Batch& batch,
-                                                                      const AdapterSet& adapters,
-                                                                      Reach reach) const {
+                                                                              const AdapterSet& adapters,
+                                                                              Reach reach) const {
   auto run = std::make_unique<Run>(*this, batch, adapters, reach);
   {
     const ProfileSpan span("transformer", "pack adapters");
-    run->pass.adapters = native::pack_adapters(network_.kernels, pool_, view_of<T>(run->adapters), network_.site_shapes,
-                                               network_.heads);
+    run->pass.adapters = native::pack_adapters(network_.kernels, pool_, view_of<T>(run->adapters),
+                                               network_.site_shapes, network_.heads);
   }
   network_.above.prepare(run->pass);
   {
@@ -221,8 +219,7 @@ std::unique_ptr<typename NativeTransformer<T>::Run> NativeTransformer<T>::run(co
 
 template <class T>
 Tensor NativeTransformer<T>::scores(const Run& run) const {
-  const Tensor scores =
-      torch::empty({run.pass.batch.rows(network_.scored), network_.score_width}, options());
+  const Tensor scores = torch::empty({run.pass.batch.rows(network_.scored), network_.score_width}, options());
   std::copy_n(run.pass.value[size_t(network_.scores)].get(), scores.numel(), scores.template data_ptr<T>());
   return scores;
 }
@@ -290,7 +287,8 @@ AdapterSet NativeTransformer<T>::tangent(GradientPass& kept, const AdapterSet& d
   Run& made = dynamic_cast<Run&>(kept);
   Pass<T>& pass = made.pass;
   const AdapterSet along = contiguous(direction);
-  pass.direction = native::pack_adapters(network_.kernels, pool_, view_of<T>(along), network_.site_shapes, network_.heads);
+  pass.direction =
+      native::pack_adapters(network_.kernels, pool_, view_of<T>(along), network_.site_shapes, network_.heads);
   network_.above.tangent(pass);
   const int64_t count = pass.batch.rows(network_.scored) * network_.score_width;
   const Numbers<T> moved = pool_.take(count);
@@ -317,8 +315,8 @@ template <class T>
 OutputLoss NativeTransformer<T>::output_loss(const Batch& batch, const Tensor& output) const {
   const Tensor scores = output.contiguous();
   const native::BatchShape shape = shape_of(batch, readout_);
-  OutputLoss worth{native_losses<T>(readout_.task, network_.kernels, scores, batch, shape), {},
-                   torch::empty_like(scores)};
+  OutputLoss worth{
+      native_losses<T>(readout_.task, network_.kernels, scores, batch, shape), {}, torch::empty_like(scores)};
   worth.loss = client_means(worth.examples, batch);
   native_loss_gradient<T>(readout_.task, network_.kernels,
                           {scores.template data_ptr<T>(), size_t(scores.numel())}, batch, shape,
@@ -331,7 +329,7 @@ template <class T>
 std::vector<int64_t> NativeTransformer<T>::scored_examples(const Batch& batch) const {
   std::vector<int64_t> example;
   for (size_t i = 0; i < batch.examples.size(); ++i) {
-    const int64_t rows = readout_.by_example()              ? 1
+    const int64_t rows = readout_.by_example()               ? 1
                          : readout_.task == Task::generation ? batch.length(i) - batch.targets[i]
                                                              : batch.length(i);
     example.insert(example.end(), size_t(rows), int64_t(i));

@@ -4,12 +4,12 @@
 #include <memory>
 #include <vector>
 
-#include "model/transformer_weights.h"
 #include "model/layer_sites.h"
 #include "model/model.h"
 #include "model/native_network.h"
-#include "model/readout.h"
 #include "model/prefix_cache.h"
+#include "model/readout.h"
+#include "model/transformer_weights.h"
 
 namespace pf2lora {
 
@@ -17,9 +17,9 @@ namespace pf2lora {
 template <class T>
 class NativeTransformer final : public Model {
  public:
-  // `weights` are of type T. `sites` in the order of transformer_sites. The frozen states under the lowest site
-  // are kept within `prefix_cache_bytes`, and within as many the features. The frozen matrices
-  // are multiplied as `storage` says; everything else is in T. They are to be packed before the first question.
+  // `weights` are of type T. `sites` in the order of transformer_sites. The frozen states under the lowest
+  // site are kept within `prefix_cache_bytes`, and within as many the features. The frozen matrices are
+  // multiplied as `storage` says; everything else is in T. They are to be packed before the first question.
   NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites, Readout readout,
                     int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
   // Whether there is a native implementation of such a network.

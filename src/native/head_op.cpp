@@ -66,7 +66,8 @@ void HeadOperation<T>::gradient(Pass<T>& pass) const {
     pass.kernels.product(terms, out, in_, {target.weight, in_}, nullptr, false);
     sum_rows(own_d_y, share.rows, out, target.bias);
     if (d_x.data == nullptr) continue;
-    const std::array back{own(pass.adapters.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
+    const std::array back{
+        own(pass.adapters.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
     pass.kernels.product(back, share.rows, in_, {d_x.data + share.begin * in_, in_}, nullptr, d_x.add);
   }
 }
@@ -79,9 +80,9 @@ void HeadOperation<T>::tangent(Pass<T>& pass) const {
   T* t_y = this->make(pass.tangent, pass);
   for (const Share& share : shares(pass.batch, this->per)) {
     const PackedHead<T>& direction = own(pass.direction.heads, pass, share.client);
-    const std::array terms{
-        direction.weight.transposed.times(x + share.begin * in_, in_, panel),
-        own(pass.adapters.heads, pass, share.client).weight.transposed.times(from(t_x, share.begin * in_), in_, panel)};
+    const std::array terms{direction.weight.transposed.times(x + share.begin * in_, in_, panel),
+                           own(pass.adapters.heads, pass, share.client)
+                               .weight.transposed.times(from(t_x, share.begin * in_), in_, panel)};
     pass.kernels.product(terms, share.rows, out, {t_y + share.begin * out, out}, direction.bias, false);
   }
 }
@@ -106,8 +107,9 @@ void HeadOperation<T>::gradient_tangent(Pass<T>& pass) const {
     pass.kernels.product(terms, out, in_, {target.weight, in_}, nullptr, false);
     sum_rows(own_t_d_y, share.rows, out, target.bias);
     if (t_d_x.data == nullptr) continue;
-    const std::array back{own(pass.adapters.heads, pass, share.client).weight.plain.times(own_t_d_y, out, panel),
-                          own(pass.direction.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
+    const std::array back{
+        own(pass.adapters.heads, pass, share.client).weight.plain.times(own_t_d_y, out, panel),
+        own(pass.direction.heads, pass, share.client).weight.plain.times(own_d_y, out, panel)};
     pass.kernels.product(back, share.rows, in_, {t_d_x.data + share.begin * in_, in_}, nullptr, t_d_x.add);
   }
 }

@@ -9,7 +9,8 @@ namespace {
 template <class T>
 const PackedPair<T>& pair_of(const PackedAdapters<T>& adapters, int site, size_t g) {
   static const PackedPair<T> none;
-  const bool some = site >= 0 && size_t(site) < adapters.pairs.size() && !adapters.pairs[size_t(site)].empty();
+  const bool some =
+      site >= 0 && size_t(site) < adapters.pairs.size() && !adapters.pairs[size_t(site)].empty();
   return some ? adapters.pairs[size_t(site)][g] : none;
 }
 
@@ -107,11 +108,11 @@ void LinearOperation<T>::value(Pass<T>& pass) const {
       kernels.product(terms, share.rows, share.rank, {z, share.rank}, nullptr, false);
       weigh(pass, share, z);
     }
-    product(pass, layer_.value[size_t(share.block)], own_x, x_row(),
-            {dense(pass, share.block, false).times(own_x, x_row(), panel),
-             pair.out.times(z, share.rank, panel)},
-            share.rows, out(), {y + share.y, this->width},
-            ready || layer_.bias.empty() ? nullptr : layer_.bias.data() + share.block * out(), ready);
+    product(
+        pass, layer_.value[size_t(share.block)], own_x, x_row(),
+        {dense(pass, share.block, false).times(own_x, x_row(), panel), pair.out.times(z, share.rank, panel)},
+        share.rows, out(), {y + share.y, this->width},
+        ready || layer_.bias.empty() ? nullptr : layer_.bias.data() + share.block * out(), ready);
   }
 }
 
@@ -126,8 +127,13 @@ void LinearOperation<T>::write_pair(Pass<T>& pass, const Share& share, const Sid
     const auto term = [&](const Sides& sides) -> Term<T> {
       const T* left = into ? sides.low_gradient : sides.low;
       const T* right = into ? at(sides.x, share.x) : at(sides.d_y, share.y);
-      return {at(right == nullptr ? nullptr : left, share.low), 1, rank, rows, right,
-              into ? x_row() : this->width, kernels.panel};
+      return {at(right == nullptr ? nullptr : left, share.low),
+              1,
+              rank,
+              rows,
+              right,
+              into ? x_row() : this->width,
+              kernels.panel};
     };
     const std::array terms{term(first), term(second)};
     kernels.product(terms, rank, columns, {to, columns}, nullptr, add);

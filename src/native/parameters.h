@@ -97,10 +97,10 @@ struct PackedHead {
 
 template <class T>
 struct PackedAdapters {
-  std::vector<std::vector<PackedPair<T>>> pairs;  // [sites][G]
-  std::vector<PackedHead<T>> heads;               // [layers of the head * G]
+  std::vector<std::vector<PackedPair<T>>> pairs;    // [sites][G]
+  std::vector<PackedHead<T>> heads;                 // [layers of the head * G]
   std::vector<std::vector<PackedWeight<T>>> dense;  // [sites][blocks] of [out / blocks, in], or empty: none
-  const T* rank_weights = nullptr;                // [N, rank], nullptr: all 1
+  const T* rank_weights = nullptr;                  // [N, rank], nullptr: all 1
 };
 
 struct MatrixShape {

@@ -135,8 +135,9 @@ TEST_P(Families, NativeInFloatHasTheSameBitsForAClientInAnyGroup) {
       const AdapterSet at = as(random_adapters(model, 3, 2, 1, 0.2), of.type),
                        along = as(random_adapters(model, 3, 2, 2, 1), of.type);
       Gradient together = model.gradient(batch, at, Keep::pass);
-      const Tensor losses = model.loss(batch, at).loss, values = model.output(batch, at, Keep::nothing).values,
-                   features = model.features(batch), tangent = rows_of(model.tangent(*together.pass, along));
+      const Tensor losses = model.loss(batch, at).loss,
+                   values = model.output(batch, at, Keep::nothing).values, features = model.features(batch),
+                   tangent = rows_of(model.tangent(*together.pass, along));
       int64_t value = 0, example = 0;
       for (int64_t g = 0; g < 3; ++g) {
         const Batch alone = comparison.batch({g}, {rows[size_t(g)]});
@@ -144,8 +145,7 @@ TEST_P(Families, NativeInFloatHasTheSameBitsForAClientInAnyGroup) {
         Gradient gradient = model.gradient(alone, own, Keep::pass);
         EXPECT_TRUE(torch::equal(gradient.loss[0], together.loss[g]));
         EXPECT_TRUE(torch::equal(rows_of(gradient.rows)[0], rows_of(together.rows)[g]));
-        EXPECT_TRUE(
-            torch::equal(rows_of(model.tangent(*gradient.pass, client_of(along, g)))[0], tangent[g]));
+        EXPECT_TRUE(torch::equal(rows_of(model.tangent(*gradient.pass, client_of(along, g)))[0], tangent[g]));
         const Tensor own_values = model.output(alone, own, Keep::nothing).values;
         EXPECT_TRUE(torch::equal(own_values, values.narrow(0, value, own_values.size(0))));
         const int64_t examples = int64_t(rows[size_t(g)].size());
