@@ -37,8 +37,10 @@ void print_names(std::ostream& out) {
   const native::Kernels<float>& kernels = native::kernels<float>();
   const ListSection backend{
       "Backends (--backend)",
-      {{"native", std::string("ours; on this processor ") + kernels.name +
-                      (kernels.product_half == nullptr ? "" : ", --precision bf16 too")},
+      {{"native",
+        std::string("ours; on this processor ") + kernels.name +
+            (kernels.half == nullptr ? ""
+                                     : std::string(", --precision bf16 too (") + kernels.half->name + ")")},
        {"reference", "LibTorch's operations"}}};
   print_list(out, {algorithm, partition, problem, architecture, backend});
 }

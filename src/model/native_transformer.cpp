@@ -89,7 +89,8 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
 template <class T>
 std::string NativeTransformer<T>::backend() const {
   return std::string("native ") + network_.kernels.name +
-         (network_.block.storage() == native::Storage::bf16 ? " bf16" : "");
+         (network_.block.storage() == native::Storage::bf16 ? std::string(" ") + network_.kernels.half->name
+                                                            : "");
 }
 
 // ---- under the lowest site --------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ native::Storage storage(const Options& options, bool native) {
                        : options.device != "cpu"      ? "--device " + options.device + " needs"
                                                       : "this model or --algorithm needs") +
                       "; give --precision fp32");
-  if (native::kernels<float>().product_half == nullptr)
+  if (native::kernels<float>().half == nullptr)
     throw OptionError(
         "--precision bf16 needs a processor with AVX512-BF16, and this one has none; give "
         "--precision fp32");

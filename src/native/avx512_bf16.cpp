@@ -1,8 +1,5 @@
 // x86-64 with AVX512_BF16: VDPBF16PS adds the products of 16 pairs of bf16 numbers to 16 sums.
-#include <immintrin.h>
-
 #include "native/half.h"
-#include "native/product.h"
 
 namespace pf2lora::native {
 namespace {
@@ -12,61 +9,23 @@ struct Avx512Bf16 {
 };
 using V = Vector<Avx512Bf16, float>;
 using C = Tiles<Avx512Bf16, float>;
+using Numbers = HalfNumbers<Avx512Bf16>;
 
-constexpr int64_t kPair = 2;
+constexpr int64_t kPair = Numbers::kPair;
 constexpr int64_t kChunkRows = 8 * Avx512Bf16::tile_rows;  // of A, converted at a time
 
 int64_t whole_pairs(int64_t depth) {
   return round_up<Avx512Bf16>(depth, kPair);
 }
 
-// To nearest, even on a tie, as the processor rounds A.
-Half rounded(float number) {
-  const auto bits = __builtin_bit_cast(uint32_t, number);
-  if (number != number) return Half(bits >> 16 | 0x40);  // still not a number
-  return Half((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-// [depth / 2, panel, 2] of each panel after another, 0 beyond the last row and column.
-void pack_panels_half(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
-                      int64_t columns, Half* to) {
-  const int64_t padded = round_up<Avx512Bf16>(columns, C::panel);
-  for (int64_t first = 0; first < padded; first += C::panel)
-    for (int64_t k = 0; k < depth; k += kPair)
-      for (int64_t column = first; column < first + C::panel; ++column)
-        for (int64_t i = k; i < k + kPair; ++i)
-          *to++ =
-              i < depth && column < columns ? rounded(from[i * from_depth + column * from_column]) : Half(0);
-}
-
-int64_t half_scratch(int64_t rows, int64_t depth) {
+int64_t scratch(int64_t rows, int64_t depth) {
   return (rows < kChunkRows ? rows : kChunkRows) * whole_pairs(depth) / kPair;
-}
-
-// `from` [rows, depth] rounded to `to` [rows, whole_pairs(depth)].
-void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Half* to) {
-  constexpr int64_t step = 2 * V::count;
-  const int64_t to_row = whole_pairs(depth);
-  for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
-    int64_t k = 0;
-    for (; k + step <= depth; k += step) {
-      const __m512bh both =
-          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + k + V::count), _mm512_loadu_ps(from + k));
-      _mm512_storeu_si512(to + k, (__m512i)both);
-    }
-    if (k == depth) continue;
-    const auto inside = uint32_t((uint64_t(1) << (depth - k)) - 1);
-    const auto pairs = uint32_t((uint64_t(1) << (to_row - k)) - 1);
-    const __m512 low = _mm512_maskz_loadu_ps(__mmask16(inside), from + k);
-    const __m512 high = _mm512_maskz_loadu_ps(__mmask16(inside >> V::count), from + k + V::count);
-    _mm512_mask_storeu_epi16(to + k, pairs, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-  }
 }
 
 struct HalfSum {
   const Half* a;  // rows [first, ...) of A, rounded
   int64_t first, pairs;
-  const HalfTerm<float>& half;
+  const HalfTerm& half;
   const Term<float>* terms;
   int64_t count;
   const Target<float>& target;
@@ -97,13 +56,14 @@ struct HalfSum {
   }
 };
 
-void product_half(const HalfTerm<float>& half, std::span<const Term<float>> terms, int64_t rows,
-                  int64_t columns, Rows<float> c, const float* bias, bool add, float* scratch) {
+void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+             Rows<float> c, const float* bias, bool add, float* memory) {
   const Target<float> target{c, bias, add};
-  auto* rounded_rows = reinterpret_cast<Half*>(scratch);  // only vector loads and stores, which may alias
+  auto* rounded_rows = reinterpret_cast<Half*>(memory);  // only vector loads and stores, which may alias
   for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
     const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
-    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows);
+    Numbers::round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows,
+                        whole_pairs(half.depth));
     const HalfSum sum{rounded_rows,          begin, whole_pairs(half.depth) / kPair, half, terms.data(),
                       int64_t(terms.size()), target};
     C::run(sum, begin, end, columns);
@@ -112,6 +72,6 @@ void product_half(const HalfTerm<float>& half, std::span<const Term<float>> term
 
 }  // namespace
 
-constinit const HalfKernels avx512_bf16{pack_panels_half, half_scratch, product_half};
+constinit const HalfKernels avx512_bf16{"bf16", Numbers::pack_panels, scratch, product};
 
 }  // namespace pf2lora::native

@@ -14,7 +14,7 @@
 
 namespace pf2lora::native {
 
-enum class Storage { full, bf16 };  // bf16: where the kernels have product_half
+enum class Storage { full, bf16 };  // bf16: of float, where the kernels have products in it
 
 // W [depth, columns] in panels; 0 without a block.
 template <class T>
@@ -71,12 +71,12 @@ class FrozenBlock {
 
   void write(const Source& source, std::byte* to) const {
     const auto& [from, from_depth, from_column, columns, matrix] = source;
-    if (storage_ == Storage::full)
-      kernels_.pack_panels(from.get(), from_depth, from_column, matrix.depth, columns,
-                           reinterpret_cast<T*>(to));
-    else
-      kernels_.pack_panels_half(from.get(), from_depth, from_column, matrix.depth, columns,
-                                reinterpret_cast<Half*>(to));
+    const auto pack = [&](const auto& pack_panels, auto* panels) {
+      pack_panels(from.get(), from_depth, from_column, matrix.depth, columns, panels);
+    };
+    if constexpr (std::is_same_v<T, float>)
+      if (storage_ == Storage::bf16) return pack(kernels_.half->pack_panels, reinterpret_cast<Half*>(to));
+    pack(kernels_.pack_panels, reinterpret_cast<T*>(to));
   }
 
   const Kernels<T>& kernels_;
@@ -93,13 +93,15 @@ void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int
              std::initializer_list<Term<T>> others, int64_t rows, int64_t columns, Rows<T> c,
              const std::type_identity_t<T>* bias, bool add) {
   const Kernels<T>& kernels = pass.kernels;
-  if (frozen.storage == Storage::bf16 && a != nullptr) {
-    const Numbers<T> scratch = pass.pool.take(kernels.half_scratch(rows, frozen.depth));
-    const HalfTerm<T> term{a, a_row, frozen.depth, frozen.template panels<Half>(),
-                           kernels.half_panels_size(frozen.depth, kernels.panel)};
-    kernels.product_half(term, {others.begin(), others.size()}, rows, columns, c, bias, add, scratch.get());
-    return;
-  }
+  if constexpr (std::is_same_v<T, float>)
+    if (frozen.storage == Storage::bf16 && a != nullptr) {
+      const Numbers<T> scratch = pass.pool.take(kernels.half->scratch(rows, frozen.depth));
+      const HalfTerm term{a, a_row, frozen.depth, frozen.template panels<Half>(),
+                          kernels.half_panels_size(frozen.depth, kernels.panel)};
+      kernels.half->product(term, {others.begin(), others.size()}, rows, columns, c, bias, add,
+                            scratch.get());
+      return;
+    }
   const T* panels = frozen.template panels<T>();
   constexpr size_t kMost = 4;
   std::array<Term<T>, kMost> terms{{{panels == nullptr ? nullptr : a, a_row, 1, frozen.depth, panels,

@@ -1,9 +1,15 @@
 #include "native/kernels.h"
 
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <string>
+#include <vector>
 
 #include "core/error.h"
-#include "native/half.h"
+#include "native/half_tables.h"
 #include "native/table.h"
 
 namespace pf2lora::native {
@@ -18,13 +24,28 @@ const Kernels<T>& choose(const Kernels<float>& single, const Kernels<double>& fu
 }
 
 #ifdef __x86_64__
-// With products in bf16 where the processor has them.
+// Linux lets a process use the tiles of AMX once it has asked (arch_prctl(2)).
+bool may_use_tiles() {
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+std::vector<const HalfKernels*> supported_half_kernels() {
+  std::vector<const HalfKernels*> tables;
+  if (!supported(Processor::avx512) || !__builtin_cpu_supports("avx512bf16")) return tables;
+  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && may_use_tiles())
+    tables.push_back(&amx_bf16);
+  tables.push_back(&avx512_bf16);
+  return tables;
+}
+
 Kernels<float> best_avx512() {
   Kernels<float> table = avx512_float;
-  if (!__builtin_cpu_supports("avx512bf16")) return table;
-  table.pack_panels_half = avx512_bf16.pack_panels_half;
-  table.half_scratch = avx512_bf16.half_scratch;
-  table.product_half = avx512_bf16.product_half;
+  if (!half_kernels().empty()) table.half = half_kernels().front();
   return table;
 }
 #endif
@@ -52,6 +73,15 @@ Processor this_processor() {
   for (const Processor processor : {Processor::avx512, Processor::avx2})
     if (supported(processor)) return processor;
   return Processor::plain;
+}
+
+std::span<const HalfKernels* const> half_kernels() {
+#ifdef __x86_64__
+  static const std::vector<const HalfKernels*> tables = supported_half_kernels();
+  return tables;
+#else
+  return {};
+#endif
 }
 
 template <class T>

@@ -52,14 +52,25 @@ struct Rows {
 
 using Half = uint16_t;  // a bf16 number: the upper half of a float
 
-// A [rows, depth] of product_half(), rounded to bf16 as it is read, and B in panels of pack_panels_half().
-template <class T>
+// A [rows, depth], rounded to bf16 as it is read, and B in panels of HalfKernels.
 struct HalfTerm {
-  const T* a = nullptr;
+  const float* a = nullptr;
   int64_t a_row = 0;
   int64_t depth = 0;
   const Half* b = nullptr;
   int64_t b_panel = 0;  // half_panels_size(depth of all that was packed, panel)
+};
+
+// Products of float32 numbers, rounded to bf16 on the way, with a right side in bf16; sums in float32.
+struct HalfKernels {
+  const char* name;  // of the instructions
+  // Rows of B in pairs, [depth / 2, panel, 2] of each panel after another.
+  void (*pack_panels)(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
+                      int64_t columns, Half* to);
+  int64_t (*scratch)(int64_t rows, int64_t depth);  // numbers that a product needs
+  // As Kernels::product(), with `half` before the terms.
+  void (*product)(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+                  Rows<float> c, const float* bias, bool add, float* scratch);
 };
 
 // What one step of AdamW multiplies and adds; correction_i = 1 - beta_i^steps, this step counted.
@@ -86,17 +97,11 @@ struct Kernels {
   void (*product)(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Rows<T> c, const T* bias,
                   bool add);
 
-  // With the right side in bf16: rows of B in pairs, [depth / 2, panel, 2] of each panel after another. Only
-  // in tables of float, and nullptr where the processor has no such products.
+  // Products with the right side in bf16; only in tables of float, and nullptr where the processor has none.
+  const HalfKernels* half = nullptr;
   int64_t half_panels_size(int64_t depth, int64_t columns) const {
     return panels_size((depth + 1) / 2 * 2, columns);
   }
-  void (*pack_panels_half)(const T* from, int64_t from_depth, int64_t from_column, int64_t depth,
-                           int64_t columns, Half* to) = nullptr;
-  int64_t (*half_scratch)(int64_t rows, int64_t depth) = nullptr;
-  // As product(), with `half` before the terms; scratch has half_scratch(rows, half.depth) numbers of T.
-  void (*product_half)(const HalfTerm<T>& half, std::span<const Term<T>> terms, int64_t rows, int64_t columns,
-                       Rows<T> c, const T* bias, bool add, T* scratch) = nullptr;
 
   // Layer norm of x = a + b (b may be nullptr), all [rows, width]: normal = (x - mean) * scale with scale
   // [rows] = 1 / sqrt(variance + epsilon), out = gain * normal + shift.
@@ -172,6 +177,9 @@ bool supported(Processor processor);
 Processor this_processor();
 template <class T>
 const Kernels<T>& kernels(Processor processor = this_processor());
+
+// The products in bf16 that this machine has, the best first.
+std::span<const HalfKernels* const> half_kernels();
 
 extern template const Kernels<float>& kernels<float>(Processor);
 extern template const Kernels<double>& kernels<double>(Processor);

@@ -32,14 +32,17 @@ struct Tiles {
   // heights are alike to a row: it takes the same operations in the same order.
   template <class Sum>
   static void run(const Sum& sum, int64_t begin, int64_t end, int64_t columns) {
+    for (int64_t column = 0; column < columns; column += panel) run(sum, begin, end, column, columns);
+  }
+  // Of the panel that begins at `column`.
+  template <class Sum>
+  static void run(const Sum& sum, int64_t begin, int64_t end, int64_t column, int64_t columns) {
     const int64_t rows = end - begin, tiles = parts(rows, P::tile_rows);
-    for (int64_t column = 0; column < columns; column += panel) {
-      const int64_t left = columns - column < panel ? columns - column : panel;
-      const int64_t vectors = parts(left, V::count), last = left - (vectors - 1) * V::count;
-      for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t row = begin + rows * i / tiles, height = begin + rows * (i + 1) / tiles - row;
-        functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last});
-      }
+    const int64_t left = columns - column < panel ? columns - column : panel;
+    const int64_t vectors = parts(left, V::count), last = left - (vectors - 1) * V::count;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t row = begin + rows * i / tiles, height = begin + rows * (i + 1) / tiles - row;
+      functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last});
     }
   }
 

@@ -126,17 +126,17 @@ float* data(const Tensor& x) {
 // The same with b in bf16; empty where the processor has no such products.
 std::function<void()> half_product(const Kernels<float>& table, const Tensor& x, const Tensor& b,
                                    const Tensor& c) {
-  if (table.product_half == nullptr) return {};
+  if (table.half == nullptr) return {};
   const int64_t in = b.size(0), out = b.size(1), rows = x.size(0);
   const Tensor panels = torch::empty({table.half_panels_size(in, out)}, torch::kInt16);
-  const Tensor scratch = torch::empty({table.half_scratch(rows, in)});
+  const Tensor scratch = torch::empty({table.half->scratch(rows, in)});
   const auto half = [](const Tensor& numbers) {
     return reinterpret_cast<Half*>(numbers.data_ptr<int16_t>());
   };
-  table.pack_panels_half(data(b), b.stride(0), b.stride(1), in, out, half(panels));
+  table.half->pack_panels(data(b), b.stride(0), b.stride(1), in, out, half(panels));
   return [=, &table] {
-    const HalfTerm<float> term{data(x), in, in, half(panels), table.half_panels_size(in, table.panel)};
-    table.product_half(term, {}, rows, out, {data(c), out}, nullptr, false, data(scratch));
+    const HalfTerm term{data(x), in, in, half(panels), table.half_panels_size(in, table.panel)};
+    table.half->product(term, {}, rows, out, {data(c), out}, nullptr, false, data(scratch));
   };
 }
 

@@ -66,7 +66,7 @@ class Benchmark {
       request >> method;
       return start(training(method, "-", 1, "fp32"));
     }
-    if (method == "bf16") return native::kernels<float>().product_half != nullptr;
+    if (method == "bf16") return native::kernels<float>().half != nullptr;
     int64_t lockstep = 1, first = 0, steps = 0;
     if (method == "rows") {
       request >> first >> steps;

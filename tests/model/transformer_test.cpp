@@ -283,7 +283,7 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
 
 // Rounding to bf16 is off by 2^-9 at most, and a few times that passes through the layers.
 TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
-  if (native::kernels<float>().product_half == nullptr)
+  if (native::kernels<float>().half == nullptr)
     GTEST_SKIP() << "this processor has no products in bf16";
   for (const SmallTransformer& small : variants()) {
     if (!small.native) continue;

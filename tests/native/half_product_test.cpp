@@ -11,18 +11,20 @@ Tensor draw_float(std::vector<int64_t> shape) {
   return draw(std::move(shape), torch::kFloat32);
 }
 
-// A product with B in bf16, of the tables that have it.
-class HalfProduct : public testing::Test {
+// A product with B in bf16, of each of the tables that may run here.
+class HalfProduct : public testing::TestWithParam<size_t> {
  protected:
   void SetUp() override {
     torch::manual_seed(11);
-    if (table_.product_half == nullptr) GTEST_SKIP() << "this processor has no products in bf16";
+    if (GetParam() >= half_kernels().size()) GTEST_SKIP() << "this processor has no such products in bf16";
   }
+  const HalfKernels& kernels_of_half() const { return *half_kernels()[GetParam()]; }
 
   Tensor packed(const Tensor& b) const {
     const Tensor panels =
         torch::full({table_.half_panels_size(b.size(0), b.size(1))}, 0x7fc0 /* NaN */, torch::kInt16);
-    table_.pack_panels_half(data<float>(b), b.stride(0), b.stride(1), b.size(0), b.size(1), half(panels));
+    kernels_of_half().pack_panels(data<float>(b), b.stride(0), b.stride(1), b.size(0), b.size(1),
+                                  half(panels));
     return panels;
   }
   static Half* half(const Tensor& numbers) { return reinterpret_cast<Half*>(numbers.data_ptr<int16_t>()); }
@@ -32,11 +34,11 @@ class HalfProduct : public testing::Test {
                bool add, Tensor c) const {
     const Tensor panels = packed(b);
     const int64_t rows = a.size(0), depth = a.size(1);
-    const Tensor scratch = torch::full({table_.half_scratch(rows, depth)}, std::nanf(""));
-    const HalfTerm<float> term{data<float>(a), a.stride(0), depth, half(panels),
-                               table_.half_panels_size(depth, table_.panel)};
-    table_.product_half(term, terms, rows, b.size(1), {data<float>(c), c.stride(0)}, data<float>(bias), add,
-                        data<float>(scratch));
+    const Tensor scratch = torch::full({kernels_of_half().scratch(rows, depth)}, std::nanf(""));
+    const HalfTerm term{data<float>(a), a.stride(0), depth, half(panels),
+                        table_.half_panels_size(depth, table_.panel)};
+    kernels_of_half().product(term, terms, rows, b.size(1), {data<float>(c), c.stride(0)}, data<float>(bias),
+                              add, data<float>(scratch));
   }
   Tensor product(const Tensor& a, const Tensor& b) const {
     const Tensor c = torch::full({a.size(0), b.size(1)}, NAN, torch::kFloat32);
@@ -47,7 +49,7 @@ class HalfProduct : public testing::Test {
   const Kernels<float>& table_ = kernels<float>();
 };
 
-TEST_F(HalfProduct, IsThatOfTheRoundedFactors) {
+TEST_P(HalfProduct, IsThatOfTheRoundedFactors) {
   for (const int64_t rows : {0, 1, 12, 31, 217})
     for (const int64_t columns : {3, 16, 40, 96})
       for (const int64_t depth : {0, 1, 2, 31, 64, 101, 1536}) {
@@ -62,14 +64,14 @@ TEST_F(HalfProduct, IsThatOfTheRoundedFactors) {
 }
 
 // Whole numbers below 2^8 are exact in bf16, and their sums below 2^24 in float.
-TEST_F(HalfProduct, IsExactOnSmallWholeNumbers) {
+TEST_P(HalfProduct, IsExactOnSmallWholeNumbers) {
   const Tensor a = torch::randint(-255, 256, {37, 63}).to(torch::kFloat32);
   const Tensor b = torch::randint(-255, 256, {63, 77}).to(torch::kFloat32);
   EXPECT_TRUE(torch::equal(product(a, b), torch::mm(a, b)));
 }
 
 // One number times 1: what rounding makes of it. A half unit in the last place goes to the even neighbour.
-TEST_F(HalfProduct, RoundsToNearestEven) {
+TEST_P(HalfProduct, RoundsToNearestEven) {
   const Tensor numbers = torch::cat(
       {torch::tensor({1 + 0x1p-8, 1 + 3 * 0x1p-8, 1 + 0x1p-8 + 0x1p-20, -1 - 0x1p-8}, torch::kFloat32),
        draw_float({1000})});
@@ -78,7 +80,7 @@ TEST_F(HalfProduct, RoundsToNearestEven) {
   EXPECT_TRUE(torch::equal(product(one, numbers.unsqueeze(0)).squeeze(0), expected));
 }
 
-TEST_F(HalfProduct, AddsTermsBiasAndWhatIsThere) {
+TEST_P(HalfProduct, AddsTermsBiasAndWhatIsThere) {
   const Tensor a = draw_float({25, 48}), b = draw_float({48, 37}), low = draw_float({25, 6});
   const Tensor up = draw_float({6, 37 + table_.panel}), bias = draw_float({37});
   const Tensor memory = draw_float({25, 40}), before = memory.clone();
@@ -91,14 +93,14 @@ TEST_F(HalfProduct, AddsTermsBiasAndWhatIsThere) {
   EXPECT_TRUE(same_bits(memory.narrow(1, 37, 3), before.narrow(1, 37, 3)));
 }
 
-TEST_F(HalfProduct, RowHasTheSameBitsInAnyCompany) {
+TEST_P(HalfProduct, RowHasTheSameBitsInAnyCompany) {
   const Tensor a = draw_float({150, 100}), b = draw_float({100, 50}), all = product(a, b);
   for (const int64_t count : {1, 2, 5, 12, 13, 100})
     for (int64_t first = 0; first + count <= 150; first += 13)
       ASSERT_TRUE(same_bits(product(a.narrow(0, first, count), b), all.narrow(0, first, count)));
 }
 
-TEST_F(HalfProduct, NumbersThatAreNoneStayNone) {
+TEST_P(HalfProduct, NumbersThatAreNoneStayNone) {
   Tensor a = draw_float({3, 10}), b = draw_float({10, 5});
   a[1][4] = NAN;
   EXPECT_TRUE(torch::equal(product(a, b).isnan().any(1), torch::tensor({false, true, false})));
@@ -106,6 +108,8 @@ TEST_F(HalfProduct, NumbersThatAreNoneStayNone) {
   EXPECT_TRUE(torch::equal(product(draw_float({3, 10}), b).isnan().any(0),
                            torch::tensor({false, false, false, true, false})));
 }
+
+INSTANTIATE_TEST_SUITE_P(BestFirst, HalfProduct, testing::Values(0, 1));
 
 }  // namespace
 }  // namespace pf2lora::native

@@ -9,6 +9,7 @@ import pytest
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "release"
 LIBRARY = BUILD / "libnative.a"
+HALF = {"avx512_bf16", "amx_bf16"}  # products in bf16
 SHARED = set("WwVvuiBC")  # of nm: weak, unique or common symbols, of which a linker keeps one copy for all
 
 
@@ -20,7 +21,7 @@ def symbols_by_object(*options):
             current = objects.setdefault(line[:-1], [])
         elif line:
             current.append(line.split(maxsplit=2)[-2:])  # type, name
-    return {name: found for name, found in objects.items() if name.startswith(("avx", "plain"))}
+    return {name: found for name, found in objects.items() if name.startswith(("amx", "avx", "plain"))}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def kernel_symbols():
 
 
 def test_each_kind_has_its_object(kernel_symbols):
-    assert {name.split(".")[0] for name in kernel_symbols} == {"plain", "avx2", "avx512", "avx512_bf16"}
+    assert {name.split(".")[0] for name in kernel_symbols} == {"plain", "avx2", "avx512", *HALF}
 
 
 def test_kernel_objects_define_nothing_that_the_linker_shares(kernel_symbols):
@@ -45,7 +46,7 @@ def test_kernel_objects_offer_tables_alone(kernel_symbols):
     for name, found in kernel_symbols.items():
         kind = name.split(".")[0]
         offered = {symbol for letter, symbol in found if letter.isupper()}
-        tables = {"avx512_bf16"} if kind == "avx512_bf16" else {f"{kind}_float", f"{kind}_double"}
+        tables = {kind} if kind in HALF else {f"{kind}_float", f"{kind}_double"}
         assert offered == {f"pf2lora::native::{table}" for table in tables}
 
 
