@@ -1,4 +1,7 @@
-"""python -m analysis.generation_scores FILE.jsonl [--output DIR]: BLEU, NIST, METEOR, ROUGE-L, CIDEr by client."""
+"""BLEU, NIST, METEOR, ROUGE-L, CIDEr by client, of a run's generated texts or of those in a file.
+
+python -m analysis.generation_scores RUN|FILE.jsonl [--output DIR]
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import answers
 from .generation_scorers import NAMES, Example, scorers
 from .loader import FormatError
 from .table import Table, number
@@ -31,9 +35,9 @@ class Scores:
     def mean_over_clients(self) -> dict[str, float]:
         return {name: float(np.mean([scores[name] for scores in self.clients.values()])) for name in self.overall}
 
-    def table(self) -> Table:
+    def table(self, title: str = "Scores of generated texts") -> Table:
         """All examples, the mean over clients, and each client."""
-        found = Table("Scores of generated texts", ["", "examples", *self.overall])
+        found = Table(title, ["", "examples", *self.overall])
         found.rows.append(["all", str(self.examples[None]), *self._cells(self.overall)])
         if self.clients:
             found.rows.append(["mean over clients", str(len(self.clients)), *self._cells(self.mean_over_clients())])
@@ -56,17 +60,16 @@ class Scores:
         return ["not available" if name in self.not_available else number(score, _DIGITS)
                 for name, score in scores.items()]
 
-    def as_json(self) -> str:
-        """null where there is no score."""
+    def as_values(self) -> dict:
+        """For JSON: null where there is no score."""
         def plain(scores):
             return {name: None if math.isnan(score) else score for name, score in scores.items()}
 
-        found = {"overall": plain(self.overall), "examples": self.examples[None],
-                 "mean_over_clients": plain(self.mean_over_clients()) if self.clients else None,
-                 "clients": {str(client): {"examples": self.examples[client], **plain(scores)}
-                             for client, scores in self.clients.items()},
-                 "not_available": self.not_available}
-        return json.dumps(found, indent=2) + "\n"
+        return {"overall": plain(self.overall), "examples": self.examples[None],
+                "mean_over_clients": plain(self.mean_over_clients()) if self.clients else None,
+                "clients": {str(client): {"examples": self.examples[client], **plain(scores)}
+                            for client, scores in self.clients.items()},
+                "not_available": self.not_available}
 
 
 def score(examples: list[Example], names=NAMES) -> Scores:
@@ -122,28 +125,42 @@ def _example(value) -> Example:
     return Example(" ".join(hypothesis.split()), tuple(" ".join(text.split()) for text in references), client)
 
 
+def run_examples(path, number=None, dataset=None, directory=None) -> tuple[int, dict[str, list[Example]]]:
+    """A run's round (the last one unless given), and what each model wrote then. Throws FormatError."""
+    questions = answers.read(path, "generation", number, dataset)
+    found = {model: [Example(text, tuple(" ".join(reference.split()) for reference in references), int(client))
+                     for text, references, client in zip(answers.generated_texts(questions, model, directory),
+                                                         questions.references, questions.client)]
+             for model in questions.models}
+    return questions.round, found
+
+
 def main(arguments=None) -> int:
     """The command; returns its exit code: 0, 2 for bad use, 3 for a bad file. A score that is missing is no error."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.generation_scores",
         description="Scores generated texts as the E2E and WebNLG challenges do, over all and by client, as a table. "
                     "What a score needs and is not installed is named; the others are given.")
-    parser.add_argument("file", metavar="FILE.jsonl",
-                        help='lines {"hypothesis": text, "references": [text, ...], "client": k}; client is optional')
+    parser.add_argument("source", metavar="RUN|FILE.jsonl",
+                        help="output directory (or results.h5) of a run on data for generation; or lines {\"hypothesis\": "
+                             "text, \"references\": [text, ...], \"client\": k}, where client is optional")
     parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md and generation_scores.json")
     parser.add_argument("--scores", metavar="NAMES", default=",".join(NAMES), help=f"[{','.join(NAMES)}]")
+    parser.add_argument("--round", type=int, metavar="R", help="of a run: the round that is scored [the last one]")
+    parser.add_argument("--data", metavar="FILE", help="of a run: its dataset.h5 [where its options say]")
+    parser.add_argument("--model", metavar="DIR", help="of a run: where its tokenizer.json is [where its options say]")
     chosen = parser.parse_args(arguments)
     names = chosen.scores.split(",")
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"--scores: '{unknown[0]}' is none of {', '.join(NAMES)}")
     try:
-        scores = score(read_jsonl(chosen.file), names)
-        print(scores.table().markdown(), end="")
-        for line in scores.reasons():
+        page, values, lacking = _scored(chosen, names)
+        print(page, end="")
+        for line in lacking:
             print(f"warning: not available: {line}", file=sys.stderr)
         if chosen.output:
             Path(chosen.output).mkdir(parents=True, exist_ok=True)
-            for ending, text in (("md", scores.table().markdown()), ("json", scores.as_json())):
+            for ending, text in (("md", page), ("json", json.dumps(values, indent=2) + "\n")):
                 (Path(chosen.output) / f"generation_scores.{ending}").write_text(text, encoding="utf-8")
     except FormatError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -152,6 +169,20 @@ def main(arguments=None) -> int:
         print(f"error: the scores cannot be written: {error}; choose another --output", file=sys.stderr)
         return BAD_USE
     return 0
+
+
+def _scored(chosen, names) -> tuple[str, dict, list[str]]:
+    """The page, what JSON holds of it, and what is not available."""
+    source = Path(chosen.source)
+    if not source.is_dir() and source.suffix != ".h5":
+        scores = score(read_jsonl(source), names)
+        return scores.table().markdown(), scores.as_values(), scores.reasons()
+    number_of_round, examples = run_examples(source, chosen.round, chosen.data, chosen.model)
+    found = {model: score(texts, names) for model, texts in examples.items()}
+    page = "\n".join(scores.table(f"Texts of the {model} model after round {number_of_round}").markdown()
+                     for model, scores in found.items())
+    values = {"round": number_of_round, **{model: scores.as_values() for model, scores in found.items()}}
+    return page, values, next(iter(found.values())).reasons()
 
 
 if __name__ == "__main__":

@@ -88,13 +88,13 @@ def load(path) -> xarray.Dataset:
     return _derive(data)
 
 
-# Axes of spectra, times, provenance and confusion matrices, which a comparison of scores does not need.
+# Axes of spectra, times, provenance, confusion matrices and answers, which a comparison of scores does not need.
 _SPECTRA = frozenset("spectrum site common_index client_index total_index".split())
-_NO_SCORES = _SPECTRA | frozenset("phase process segment predicted_class".split())
+_NO_SCORES = _SPECTRA | frozenset("phase process segment predicted_class answer question answer_token".split())
 
 
 def load_scores(path, spectra: bool = False) -> xarray.Dataset:
-    """What load() gives but for times, segments, confusion matrices and, unless asked for, spectra: much faster.
+    """What load() gives but for times, segments, confusion matrices, answers and, unless asked for, spectra: faster.
 
     Throws FormatError.
     """

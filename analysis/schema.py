@@ -72,12 +72,16 @@ DIMENSIONS = (
     Dimension("validation_row", "index", "int64"),
     Dimension("test_row", "index", "int64"),
     Dimension("client_bound", "index", "int64"),
+    Dimension("answer", "coordinate", "int64"),
+    Dimension("question", "index", "int64"),
+    Dimension("answer_token", "index", "int64"),
 )
 
 _ROUND = ("round", "client")
 _EVALUATION = ("evaluation", "client")
 _ADAPTED = ("evaluation", "adaptation_step", "client")
 _SITES = ("spectrum", "client", "site")
+_ANSWERS = ("answer", "question")
 
 VARIABLES = (
     Variable("train_loss", _ROUND, "float64", "nat", "always", True),
@@ -129,6 +133,20 @@ VARIABLES = (
     Variable("validation_offsets", ("client_bound",), "int64", "1", "text"),
     Variable("test_index", ("test_row",), "int64", "1", "text"),
     Variable("test_offsets", ("client_bound",), "int64", "1", "text"),
+    Variable("question_item", ("question",), "int64", "1", "optional"),
+    Variable("question_offsets", ("client_bound",), "int64", "1", "optional"),
+    *(
+        Variable(f"{model}_answer_{what}", (*_ANSWERS, *more), dtype, "1", "optional")
+        for model in ("common", "personal")
+        for what, more, dtype in (
+            ("tokens", ("answer_token",), "int32"),
+            ("row", (), "int64"),
+            ("first", (), "int32"),
+            ("last", (), "int32"),
+            ("score", (), "float64"),
+            ("none", (), "float64"),
+        )
+    ),
     Variable("site_name", ("site",), "string", "1", "always"),
     Variable("site_target", ("site",), "string", "1", "always"),
     Variable("site_rows", ("site",), "int64", "1", "always"),

@@ -15,6 +15,15 @@ int64_t total_size(const std::vector<Block>& blocks) {
 
 }  // namespace
 
+Predictor predictor_of(const Model& model, std::function<AdapterSet(const Batch&)> adapters) {
+  return {.loss = [&model, adapters](const Batch& batch) { return model.loss(batch, adapters(batch)); },
+          .scores = [&model, adapters](const Batch& batch) { return model.output(batch, adapters(batch)).values; },
+          .texts =
+              [&model, adapters](const Batch& batch, const GenerationRules& rules) {
+                return model.generate(batch, adapters(batch), rules);
+              }};
+}
+
 void LossMeter::add(const torch::Tensor& loss, const std::vector<int64_t>& clients, int64_t round,
                     int64_t step, int64_t gradient_evaluations) {
   check_finite(loss, clients, "loss", round, step);
@@ -72,15 +81,12 @@ void Algorithm::aggregate(torch::Tensor common, int64_t round, const ExactSum& s
 std::optional<Predictor> Algorithm::common_predictor(const torch::Tensor& common) const {
   auto adapters = common_model(common);
   if (!adapters) return std::nullopt;
-  return [this, adapters = std::move(*adapters)](const Batch& batch) {
-    return problem_.model().loss(batch, adapters);
-  };
+  return predictor_of(problem_.model(), [adapters = std::move(*adapters)](const Batch&) { return adapters; });
 }
 
 Predictor Algorithm::personal_predictor(const ClientGroup& group) const {
-  return [this, adapters = personal_model(group)](const Batch& batch) {
-    return problem_.model().loss(batch, adapters);
-  };
+  return predictor_of(problem_.model(),
+                      [adapters = personal_model(group)](const Batch&) { return adapters; });
 }
 
 ClientCost Algorithm::cost(const ClientGroup& group, size_t g, int64_t round) const {

@@ -63,8 +63,16 @@ class LossMeter {
   int64_t gradient_evaluations_ = 0;
 };
 
-// What a deployed model says of a batch of the group's clients.
-using Predictor = std::function<Losses(const Batch&)>;
+// What a deployed model answers on batches of the group's clients.
+struct Predictor {
+  std::function<Losses(const Batch&)> loss;
+  std::function<torch::Tensor(const Batch&)> scores;  // Output::values
+  // Model::generate; empty where a method does not generate.
+  std::function<std::vector<std::vector<int32_t>>(const Batch&, const GenerationRules&)> texts;
+  Losses operator()(const Batch& batch) const { return loss(batch); }
+};
+// Of the model with the adapters that each batch gets.
+Predictor predictor_of(const Model& model, std::function<AdapterSet(const Batch&)> adapters);
 
 // A level and where its parameters stand, for spectra and export.
 struct LevelRows {
@@ -114,6 +122,8 @@ class Algorithm {
   // Both as evaluations ask them; a method that is more than adapters in the model defines them anew.
   virtual std::optional<Predictor> common_predictor(const torch::Tensor& common) const;
   virtual Predictor personal_predictor(const ClientGroup& group) const;
+  // Whether both have texts, where the model has.
+  virtual bool generates() const { return true; }
 
   // Whether what a round does depends on how many there will be, so that a run may not go on with more.
   virtual bool rounds_matter() const { return false; }

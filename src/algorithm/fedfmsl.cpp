@@ -98,13 +98,16 @@ class FedFmsl final : public Algorithm {
   Predictor personal_predictor(const ClientGroup& group) const override {
     const bool mixes = copy_.begun(group).any().item<bool>();
     const AdapterSet global = expert(global_, global_.rows(group)), local = personal_model(group);
-    return [this, global, local, gate = gate_.rows(group), mixes](const Batch& batch) {
-      const Model& model = problem_.model();
-      if (!mixes) return model.loss(batch, global);
-      const Mixture mixture = mix(batch, model.output(batch, global), model.output(batch, local), gate);
-      return model.output_loss(batch, mixture.output).examples;
+    const Model& model = problem_.model();
+    if (!mixes) return predictor_of(model, [global](const Batch&) { return global; });
+    const auto scores = [this, &model, global, local, gate = gate_.rows(group)](const Batch& batch) {
+      return mix(batch, model.output(batch, global), model.output(batch, local), gate).output;
     };
+    return {.loss = [&model, scores](const Batch& batch) { return model.output_loss(batch, scores(batch)).examples; },
+            .scores = scores};
   }
+  // Next tokens are scored by two models.
+  bool generates() const override { return false; }
   bool is_personal() const override { return true; }
   bool rounds_matter() const override { return own_.stage_one_rounds == 0; }
   LevelRows common_level(const ClientGroup& group) const override {

@@ -194,6 +194,23 @@ void Options::visit(OptionVisitor& v) {
       anything());
   v.option("confusion-classes", confusion_classes,
            "confusion matrices are recorded for at most this many classes (MCC, F1); 0: never", at_least(0));
+
+  const auto of_text = [](const Constraint& c) { return c.only_with("problem", {"transformer"}); };
+  v.group("answers");
+  v.option("answer-every", answer_every,
+           "rounds between records of what clients answer to their test examples, where these are questions "
+           "about a text (spans) or prompts (generation); 0: only the last",
+           of_text(at_least(0)));
+  v.option("span-tokens", span_tokens, "most tokens of a span", of_text(at_least(1)));
+  v.option("generate-tokens", generate_tokens, "most new tokens of a generated text; 0: none is generated",
+           of_text(at_least(0)));
+  v.option("beams", beams, "sequences that the search for a text keeps; 1: it follows the likeliest token",
+           of_text(between(1, 1024)));
+  v.option("length-penalty", length_penalty,
+           "with several beams, a text of n tokens is worth its log-probability / n^this",
+           of_text(between(-100, 100)));
+  v.option("no-repeat-ngram", no_repeat_ngram,
+           "no generated text has so many tokens in a row twice; 0: it may", of_text(at_least(0)));
 }
 
 }  // namespace pf2lora

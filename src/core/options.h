@@ -165,6 +165,13 @@ struct Options : OptionSet {
   int64_t spectra_every = 1;
   std::vector<std::string> adaptation_steps = {"auto"};
   int64_t confusion_classes = 4;
+  // answers
+  int64_t answer_every = 0;
+  int64_t span_tokens = 30;
+  int64_t generate_tokens = 64;
+  int64_t beams = 1;
+  double length_penalty = 1;
+  int64_t no_repeat_ngram = 0;
 
   void visit(OptionVisitor& visitor) override;
 };

@@ -86,4 +86,15 @@ Batch take_client(const Batch& batch, size_t g) {
   return taken;
 }
 
+Batch take_prompts(const Batch& batch) {
+  Batch prompts{.clients = batch.clients, .examples = batch.examples, .client_offsets = batch.client_offsets};
+  prompts.token_offsets.push_back(0);
+  for (size_t i = 0; i < batch.examples.size(); ++i) {
+    const auto begin = batch.tokens.begin() + batch.token_offsets[i];
+    prompts.tokens.insert(prompts.tokens.end(), begin, begin + batch.targets[i]);
+    prompts.token_offsets.push_back(int64_t(prompts.tokens.size()));
+  }
+  return prompts;
+}
+
 }  // namespace pf2lora

@@ -44,4 +44,7 @@ Batch take_examples(const Batch& batch, std::span<const size_t> places);
 // The examples of its client g alone.
 Batch take_client(const Batch& batch, size_t g);
 
+// Of each example the tokens before its target, and nothing of what follows.
+Batch take_prompts(const Batch& batch);
+
 }  // namespace pf2lora

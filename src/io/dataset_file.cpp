@@ -113,6 +113,22 @@ Task read_task(const Hdf5File& file, const Complaint& complaint) {
   return static_cast<Task>(found - kTasks.begin());
 }
 
+// First and last token of each example that has a place in the context, [N, 2]; -1, -1 where none has.
+std::vector<int32_t> read_contexts(const Hdf5File& file, const Complaint& complaint, const TokenDataset& data) {
+  const auto characters =
+      read_column<int32_t>(file, complaint, "token_characters", static_cast<int64_t>(data.tokens.size()), 2);
+  std::vector<int32_t> contexts(2 * data.labels.size(), -1);
+  for (size_t i = 0; i < data.labels.size(); ++i)
+    for (int64_t t = data.offsets[i]; t < data.offsets[i + 1]; ++t) {
+      if (characters[static_cast<size_t>(2 * t)] < 0) continue;
+      int32_t* context = &contexts[2 * i];
+      const auto place = static_cast<int32_t>(t - data.offsets[i]);
+      if (context[0] < 0) context[0] = place;
+      context[1] = place;
+    }
+  return contexts;
+}
+
 // What a task has beside tokens and labels.
 void read_task_columns(const Hdf5File& file, const Complaint& complaint, TokenDataset& data) {
   if (file.exists("token_types")) {
@@ -122,7 +138,10 @@ void read_task_columns(const Hdf5File& file, const Complaint& complaint, TokenDa
   if (data.task == Task::regression) {
     data.values = read_column<float>(file, complaint, "values", data.size());
   }
-  if (data.task == Task::span) data.span = read_column<int32_t>(file, complaint, "span", data.size(), 2);
+  if (data.task == Task::span) {
+    data.span = read_column<int32_t>(file, complaint, "span", data.size(), 2);
+    data.context = read_contexts(file, complaint, data);
+  }
   if (data.task == Task::generation) {
     data.target = read_column<int32_t>(file, complaint, "target", data.size());
   }
@@ -216,6 +235,8 @@ void check_task_columns(const TokenDataset& data, const Complaint& complaint) {
                                    " is not a span" + of_tokens);
       }
     }
+    if (!data.context.empty() && data.context[2 * row] < 0)
+      throw complaint.row(i, "no token has a place in the context (token_characters)");
     if (!data.target.empty() && (data.target[row] <= 0 || data.target[row] >= data.length(i))) {
       throw complaint.row(i, "target " + std::to_string(data.target[row]) +
                                  " is not the number of a token after the first" + of_tokens);
@@ -266,8 +287,8 @@ TokenDataset read_dataset(const std::string& path) {
     data.client = read_column<int32_t>(file, complaint, "client", data.size());
     data.client_names = read_column<std::string>(file, complaint, "client_name", -1);
   }
-  read_task_columns(file, complaint, data);
   check_offsets(data, complaint);
+  read_task_columns(file, complaint, data);
   check_rows(data, complaint);
   check_task_columns(data, complaint);
   return data;

@@ -25,6 +25,7 @@ struct TokenDataset {
   std::vector<int8_t> token_types;        // [T], or empty where all are 0
   std::vector<float> values;              // [N] of a regression
   std::vector<int32_t> span;    // [N, 2] first and last token of the answer in the example; 0, 0: not in it
+  std::vector<int32_t> context;  // [N, 2] first and last token of a span's context in the example
   std::vector<int32_t> target;  // [N] first token of the example that a generation learns
   std::vector<int32_t> item;    // [N] in [0, items): the question or prompt of a span or generation
   int64_t items = 0;

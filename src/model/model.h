@@ -1,6 +1,6 @@
 // The frozen model as methods see it: it takes a batch and whatever adapters a method hands it, and answers
 // questions: loss, gradient and tangent; output and its pullback, for methods that mix the outputs of several
-// adapter sets; features of the frozen model. No method may know how the answers are computed.
+// adapter sets; features of the frozen model; text. No method may know how the answers are computed.
 #pragma once
 #include <torch/types.h>
 
@@ -13,6 +13,7 @@
 #include "adapters/site.h"
 #include "core/memory.h"
 #include "data/batch.h"
+#include "model/token_search.h"
 
 namespace pf2lora {
 
@@ -98,6 +99,11 @@ class Model {
   // rows, the state of the first one scored: [N, width], the same bits in whatever batch an example stands.
   // Throws OptionError where the problem has no examples.
   virtual torch::Tensor features(const Batch& batch) const = 0;
+
+  // [N] the new tokens of what each example's prompt, its tokens before the target, is continued with, without
+  // the end token. Throws OptionError where the model generates no text.
+  virtual std::vector<std::vector<int32_t>> generate(const Batch& batch, const AdapterSet& adapters,
+                                                     const GenerationRules& rules) const;
 };
 
 }  // namespace pf2lora

@@ -41,34 +41,39 @@ torch::Device find_device(const std::string& name, int64_t local_rank) {
 }
 
 Losses OnDevice::loss(const Batch& batch, const AdapterSet& adapters) const {
-  return to_memory(model_->loss(batch, move(adapters, device())));
+  return to_memory(model().loss(batch, move(adapters, device())));
 }
 
 Gradient OnDevice::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
-  Gradient there = model_->gradient(batch, move(adapters, device()), keep);
+  Gradient there = model().gradient(batch, move(adapters, device()), keep);
   return {move(there.loss, torch::kCPU), move(there.rows, torch::kCPU), std::move(there.pass)};
 }
 
 AdapterSet OnDevice::tangent(GradientPass& pass, const AdapterSet& direction) const {
-  return move(model_->tangent(pass, move(direction, device())), torch::kCPU);
+  return move(model().tangent(pass, move(direction, device())), torch::kCPU);
 }
 
 Output OnDevice::output(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
-  Output there = model_->output(batch, move(adapters, device()), keep);
+  Output there = model().output(batch, move(adapters, device()), keep);
   return {move(there.values, torch::kCPU), move(there.example, torch::kCPU), std::move(there.pass)};
 }
 
 OutputLoss OnDevice::output_loss(const Batch& batch, const Tensor& output) const {
-  const OutputLoss there = model_->output_loss(batch, move(output, device()));
+  const OutputLoss there = model().output_loss(batch, move(output, device()));
   return {to_memory(there.examples), move(there.loss, torch::kCPU), move(there.cotangent, torch::kCPU)};
 }
 
 AdapterSet OnDevice::pullback(OutputPass& pass, const Tensor& cotangent) const {
-  return move(model_->pullback(pass, move(cotangent, device())), torch::kCPU);
+  return move(model().pullback(pass, move(cotangent, device())), torch::kCPU);
 }
 
 Tensor OnDevice::features(const Batch& batch) const {
-  return move(model_->features(batch), torch::kCPU);
+  return move(model().features(batch), torch::kCPU);
+}
+
+std::vector<std::vector<int32_t>> OnDevice::generate(const Batch& batch, const AdapterSet& adapters,
+                                                     const GenerationRules& rules) const {
+  return model().generate(batch, move(adapters, device()), rules);
 }
 
 }  // namespace pf2lora

@@ -31,6 +31,10 @@ class Problem {
                                int64_t step, int64_t slot) const = 0;
   // The clients' test or validation examples, cut into batches in a fixed way; empty where they have none.
   virtual std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const = 0;
+  // Those dataset rows of each client, cut in the same way; none where the problem has no examples.
+  virtual std::vector<Batch> batches_of(const std::vector<int64_t>&, std::vector<std::vector<int64_t>>) const {
+    return {};
+  }
 
   // Training examples that a client holds, and its mean tokens a local step (what placement goes by).
   virtual int64_t train_examples(int64_t client) const = 0;
@@ -38,6 +42,8 @@ class Problem {
 
   // What is learned of an example; nullopt for the matrix problem.
   virtual std::optional<Task> task() const { return Task::classification; }
+  // Null where the problem has no examples.
+  virtual const TokenDataset* dataset() const { return nullptr; }
   // What the losses and right answers of dataset rows are sums over: tokens to be generated, else examples.
   virtual int64_t units(std::span<const int64_t> rows) const { return int64_t(rows.size()); }
   // The classes, or what partitions go by; empty for the matrix problem.

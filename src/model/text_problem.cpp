@@ -70,16 +70,19 @@ Batch TextProblem::training_batch(const std::vector<int64_t>& clients, Purpose p
 }
 
 std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& clients, Split split) const {
-  const auto length = [&](int64_t row) {
-    return dataset_.offsets[size_t(row) + 1] - dataset_.offsets[size_t(row)];
-  };
-  std::vector<std::vector<int64_t>> left;  // of each client, longest first
+  std::vector<std::vector<int64_t>> rows;
   for (int64_t client : clients) {
     const ClientExamples& examples = partition_.clients[size_t(client)];
-    left.push_back(split == Split::test ? examples.test : examples.validation);
-    std::stable_sort(left.back().begin(), left.back().end(),
-                     [&](int64_t a, int64_t b) { return length(a) > length(b); });
+    rows.push_back(split == Split::test ? examples.test : examples.validation);
   }
+  return batches_of(clients, std::move(rows));
+}
+
+std::vector<Batch> TextProblem::batches_of(const std::vector<int64_t>& clients,
+                                           std::vector<std::vector<int64_t>> left) const {
+  for (auto& rows : left)  // longest first
+    std::stable_sort(rows.begin(), rows.end(),
+                     [&](int64_t a, int64_t b) { return dataset_.length(a) > dataset_.length(b); });
   const int64_t budget = std::max<int64_t>(1, kEvaluationTokens / int64_t(clients.size()));  // of a client
   std::vector<Batch> batches;
   while (std::any_of(left.begin(), left.end(), [](const auto& rows) { return !rows.empty(); })) {
@@ -87,7 +90,7 @@ std::vector<Batch> TextProblem::evaluation_batches(const std::vector<int64_t>& c
     for (size_t g = 0; g < clients.size(); ++g)
       for (int64_t tokens = 0; !left[g].empty() && tokens < budget; left[g].pop_back()) {
         taken[g].push_back(left[g].back());
-        tokens += length(left[g].back());
+        tokens += dataset_.length(left[g].back());
       }
     batches.push_back(pack(clients, taken, columns()));
   }

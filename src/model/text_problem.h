@@ -14,9 +14,12 @@ class TextProblem final : public Problem {
   Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round, int64_t step,
                        int64_t slot) const override;
   std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const override;
+  std::vector<Batch> batches_of(const std::vector<int64_t>& clients,
+                                std::vector<std::vector<int64_t>> rows) const override;
   int64_t train_examples(int64_t client) const override { return int64_t(training_rows(client).size()); }
   double work(int64_t client) const override;
   std::optional<Task> task() const override { return dataset_.task; }
+  const TokenDataset* dataset() const override { return &dataset_; }
   int64_t units(std::span<const int64_t> rows) const override;
   const std::vector<std::string>& class_names() const override { return dataset_.class_names; }
   const Partition& partition() const override { return partition_; }

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/option_values.h"
 #include "model/family.h"
+#include "model/generating_model.h"
 #include "model/native_transformer.h"
 #include "model/on_device.h"
 #include "model/reference_transformer.h"
@@ -64,6 +65,16 @@ native::Storage storage(const Options& options, bool native) {
   return native::Storage::bf16;
 }
 
+// Whether text is asked for.
+bool generates(const Options& options, const Demands& demands, const ModelConfig& config, Task task) {
+  const bool generates = task == Task::generation && options.generate_tokens > 0;
+  if (generates && demands.prompts && config.position_kind != PositionKind::learned)
+    throw OptionError("text is not generated with the prompts of --algorithm " + options.algorithm + " for a " +
+                      config.family->architecture +
+                      ", whose tokens have no learned positions; give --generate-tokens 0, or a gpt2 with --model");
+  return generates;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfig& config, Task task,
@@ -79,13 +90,16 @@ std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfi
   std::vector<Site> sites = transformer_sites(config, options.targets,
                                               parse_adapted_layers(options.adapted_layers, config.layers));
   const int64_t cache = options.prefix_cache << 20;
-  if (!native) {
-    std::unique_ptr<Model> model =
-        std::make_unique<ReferenceTransformer>(std::move(weights), std::move(sites), read, cache);
-    return device.is_cpu() ? std::move(model) : std::make_unique<OnDevice>(std::move(model));
-  }
-  if (wide) return std::make_unique<NativeTransformer<double>>(weights, std::move(sites), read, cache);
-  return std::make_unique<NativeTransformer<float>>(weights, std::move(sites), read, cache, stored);
+  std::unique_ptr<Model> model;
+  if (!native)
+    model = std::make_unique<ReferenceTransformer>(weights, std::move(sites), read, cache);
+  else if (wide)
+    model = std::make_unique<NativeTransformer<double>>(weights, std::move(sites), read, cache);
+  else
+    model = std::make_unique<NativeTransformer<float>>(weights, std::move(sites), read, cache, stored);
+  if (generates(options, demands, config, task))
+    model = std::make_unique<GeneratingModel>(std::move(model), std::move(weights));
+  return device.is_cpu() ? std::move(model) : std::make_unique<OnDevice>(std::move(model));
 }
 
 }  // namespace pf2lora

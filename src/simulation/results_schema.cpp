@@ -33,6 +33,36 @@ void add_scores(ResultsSchema& schema, const ResultsShape& shape, const std::str
     add("adapted", "the adapted copy", {"evaluation", "adaptation_step", "client"});
 }
 
+// What clients answer to their test examples.
+void add_answers(ResultsSchema& schema, const AnswerShape& shape) {
+  using enum VariableType;
+  if (!shape.task) return;
+  const bool spans = shape.task == Task::span;
+  schema.dimensions.push_back(
+      {.name = "answer", .size = kRecordDimension, .description = "round after which answers were recorded"});
+  schema.dimensions.push_back({.name = "question", .size = shape.questions()});
+  if (!spans) schema.dimensions.push_back({.name = "answer_token", .size = shape.width()});
+  const auto add = [&](const std::string& name, std::vector<std::string> axes, VariableType type,
+                       const std::string& description) {
+    schema.variables.push_back({name, std::move(axes), type, "", description});
+  };
+  add("question_item", {"question"}, i64, "items of dataset.h5 in the test examples, client after client");
+  add("question_offsets", {"client_bound"}, i64, "where each client's questions begin in question_item");
+  const auto add_model = [&](const std::string& name, const std::string& model) {
+    const std::vector<std::string> axes = {"answer", "question"};
+    if (!spans)
+      return add(name + "_answer_tokens", {"answer", "question", "answer_token"}, i32,
+                 "what " + model + " writes after the prompt, continued with -1");
+    add(name + "_answer_row", axes, i64, "row of dataset.h5 in which " + model + " finds the best span");
+    add(name + "_answer_first", axes, i32, "first token of that span in its row");
+    add(name + "_answer_last", axes, i32, "last token of that span in its row");
+    add(name + "_answer_score", axes, f64, "sum of the scores of its ends");
+    add(name + "_answer_none", axes, f64, "the lowest such sum over the question's rows for no answer");
+  };
+  if (shape.common) add_model("common", "the common model");
+  add_model("personal", "the client's model");
+}
+
 }  // namespace
 
 ResultsSchema results_schema(const ResultsShape& shape) {
@@ -148,6 +178,7 @@ ResultsSchema results_schema(const ResultsShape& shape) {
     schema.dimensions.push_back({.name = "predicted_class", .size = shape.scores.confusion_classes});
   add_scores(schema, shape, "", "test");
   if (shape.scores.validation) add_scores(schema, shape, "validation_", "validation");
+  add_answers(schema, shape.answers);
   return schema;
 }
 

@@ -4,6 +4,7 @@
 
 #include "io/dataset_file.h"
 #include "io/results.h"
+#include "simulation/answers.h"
 #include "simulation/evaluation.h"
 #include "simulation/spectra_table.h"
 
@@ -17,6 +18,7 @@ struct ResultsShape {
   int64_t train_rows = 0, validation_rows = 0, test_rows = 0;  // of all clients together
   ScoreShape scores;
   SpectraShape spectra;
+  AnswerShape answers;
 };
 ResultsSchema results_schema(const ResultsShape& shape);
 

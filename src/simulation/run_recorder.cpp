@@ -32,7 +32,8 @@ ResultsShape results_shape(const RunFacts& facts, const Problem& problem, int64_
           .validation_rows = sum(facts.plan.validation_examples),
           .test_rows = sum(facts.plan.test_examples),
           .scores = facts.scores,
-          .spectra = facts.spectra};
+          .spectra = facts.spectra,
+          .answers = facts.answers};
 }
 
 // Of the first start, but for what was read, which is the same at every start.
@@ -159,6 +160,15 @@ void RunRecorder::put_static(const Problem& problem, const Algorithm& algorithm)
   recorder_.put("train_class_counts", std::span<const int64_t>(train_counts));
   recorder_.put("test_class_counts", std::span<const int64_t>(test_counts));
 
+  if (facts_.answers.task) {
+    std::vector<int64_t> items, offsets = {0};
+    for (const auto& of_client : facts_.answers.items) {
+      items.insert(items.end(), of_client.begin(), of_client.end());
+      offsets.push_back(int64_t(items.size()));
+    }
+    recorder_.put("question_item", std::span<const int64_t>(items));
+    recorder_.put("question_offsets", std::span<const int64_t>(offsets));
+  }
   const Partition& partition = problem.partition();
   std::vector<int64_t> label_map;  // [client, class]
   for (const auto& own : partition.label_maps) label_map.insert(label_map.end(), own.begin(), own.end());
@@ -225,6 +235,13 @@ void RunRecorder::spectra(int64_t round, const std::vector<std::vector<double>>&
                     {"subspace_overlap", std::span<const double>(overlap)},
                     {"norm_ratio", std::span<const double>(ratio)},
                     {"cosine", std::span<const double>(cosine)}});
+}
+
+void RunRecorder::answers(int64_t round, const std::vector<std::vector<double>>& records) {
+  std::vector<RecordValue> values;
+  const auto columns = answer_columns(facts_.answers, records);
+  for (const auto& [name, column] : columns) values.push_back({name, std::span<const double>(column)});
+  recorder_.append("answer", round, values);
 }
 
 RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<double>>& trained,

@@ -2,6 +2,7 @@
 #pragma once
 #include "io/output_directory.h"
 #include "io/results.h"
+#include "simulation/answers.h"
 #include "simulation/evaluation.h"
 #include "simulation/report.h"
 #include "simulation/run_history.h"
@@ -19,6 +20,7 @@ struct RunFacts {
   ScoreShape scores;
   RunPlan plan;
   SpectraShape spectra;
+  AnswerShape answers;
 };
 
 class RunRecorder {
@@ -30,6 +32,8 @@ class RunRecorder {
   // `records` as packed by ClientScores and ClientSpectra, of all clients in any order.
   void evaluation(int64_t round, const std::vector<std::vector<double>>& records);
   void spectra(int64_t round, const std::vector<std::vector<double>>& records);
+  // `records` of answer(), of all clients in any order.
+  void answers(int64_t round, const std::vector<std::vector<double>>& records);
   // `trained`: client, loss, gradient evaluations, bytes up, bytes down, rank; `seconds`: by process, by
   // phase.
   RoundReport round(int64_t round, const std::vector<std::vector<double>>& trained,

@@ -13,6 +13,7 @@
 #include "data/sampler.h"
 #include "io/output_directory.h"
 #include "simulation/adapters_file.h"
+#include "simulation/answers.h"
 #include "simulation/evaluation.h"
 #include "simulation/forecast.h"
 #include "simulation/loss_watch.h"
@@ -78,6 +79,7 @@ class Simulation {
       phases_.passed(Phase::all_reduce);
 
       if (schedule_.evaluates(round)) evaluate_clients(round);
+      if (answer_shape_.task && schedule_.answers(round)) record_answers(round);
       phases_.passed(Phase::evaluate);
       if (schedule_.measures(round)) measure_spectra(round);
       phases_.passed(Phase::spectra);
@@ -106,6 +108,10 @@ class Simulation {
   // ---- a round ------------------------------------------------------------------------------------------
   void train(const std::vector<Group>& groups, int64_t round, ExactSum& sum);
   void evaluate_clients(int64_t round);
+  void record_answers(int64_t round);
+  using Records = std::vector<std::vector<double>>;
+  // What `of_group` says of the groups of all clients, brought to rank 0; empty on the others.
+  Records ask_all_clients(const std::function<Records(const ClientGroup&)>& of_group);
   void measure_spectra(int64_t round);
   void record_round(int64_t round, const Stopwatch& watch);
   // `ending`: what ends this call after this round, or "".
@@ -139,6 +145,7 @@ class Simulation {
   int64_t trainable_clients_ = 0;
   const std::function<double(int64_t)> work_ = [this](int64_t client) { return problem_->work(client); };
   ScoreShape score_shape_;
+  AnswerShape answer_shape_;
   Texts texts_;  // of checkpoints
   RunHistory history_;
   bool was_complete_ = false;
@@ -157,6 +164,7 @@ void Simulation::prepare() {
     problem_ = make_problem(options_, row.demands, comm_.local_rank());
     algorithm_ = row.make(options_, request_.method_options, *problem_);
     score_shape_ = score_shape(options_, *algorithm_, *problem_);
+    answer_shape_ = answer_shape(options_, *algorithm_, *problem_);
     state_.emplace(*algorithm_, *problem_, options_.clients, comm_.size());
     trainable_clients_ =
         row.demands.pool == TrainingPool::all_as_one ? 1 : options_.clients - options_.held_out_clients;
@@ -205,7 +213,7 @@ void Simulation::prepare() {
     const ClientGroup first = state_->clients.group({0}, state_->common);
     recorder_.emplace(*directory_,
                       RunFacts{options_, request_.method_options, request_.config, history_, provenance,
-                               score_shape_, plan, spectra_shape(*algorithm_, first)},
+                               score_shape_, plan, spectra_shape(*algorithm_, first), answer_shape_},
                       *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
     loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size()) : 0);
   });
@@ -252,24 +260,40 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
   }
 }
 
-void Simulation::evaluate_clients(int64_t round) {
+Simulation::Records Simulation::ask_all_clients(const std::function<Records(const ClientGroup&)>& of_group) {
   std::vector<int64_t> clients(size_t(options_.clients));
   std::iota(clients.begin(), clients.end(), 0);
   std::vector<Group> groups = make_groups(clients, options_.lockstep, work_);
   exchange(comm_, *state_, state_->placement.place(groups, Placement::Use::reads),
            algorithm_->client_layout().size());
-  std::vector<std::vector<double>> mine;
+  Records mine;
   comm_.together([&] {
     for (const Group& group : groups) {
       if (group.rank != comm_.rank()) continue;
-      const ClientGroup rows = state_->clients.group(group.clients, state_->common);
-      for (const ClientScores& scores : evaluate(*algorithm_, *problem_, rows, score_shape_, round))
-        mine.push_back(scores.pack());
+      for (auto& record : of_group(state_->clients.group(group.clients, state_->common)))
+        mine.push_back(std::move(record));
     }
   });
-  const auto all = gather_records(comm_, mine);
+  return gather_records(comm_, mine);
+}
+
+void Simulation::evaluate_clients(int64_t round) {
+  const Records all = ask_all_clients([&](const ClientGroup& rows) {
+    Records records;
+    for (const ClientScores& scores : evaluate(*algorithm_, *problem_, rows, score_shape_, round))
+      records.push_back(scores.pack());
+    return records;
+  });
   comm_.together([&] {
     if (recorder_) recorder_->evaluation(round, all);
+  });
+}
+
+void Simulation::record_answers(int64_t round) {
+  const Records all = ask_all_clients(
+      [&](const ClientGroup& rows) { return answer(*algorithm_, *problem_, rows, answer_shape_); });
+  comm_.together([&] {
+    if (recorder_) recorder_->answers(round, all);
   });
 }
 

@@ -80,5 +80,18 @@ TEST(Pack, RefusesRowsAndListsThatDoNotFit) {
   EXPECT_THROW(pack(one, Rows{{3}}, wrong), std::invalid_argument);
 }
 
+TEST(TakePrompts, LeavesTheTokensBeforeEachTarget) {
+  const std::vector<int32_t> tokens = {5, 6, 7, 8, 9, 1}, targets = {2, 1}, labels = {0, 0};
+  const std::vector<int64_t> offsets = {0, 3, 6}, clients = {4, 7};
+  const Batch batch = pack(clients, Rows{{1}, {0}},
+                           {.tokens = tokens, .offsets = offsets, .labels = labels, .targets = targets});
+  const Batch prompts = take_prompts(batch);
+  EXPECT_EQ(prompts.tokens, (std::vector<int32_t>{8, 5, 6}));
+  EXPECT_EQ(prompts.token_offsets, (std::vector<int64_t>{0, 1, 3}));
+  EXPECT_EQ(prompts.examples, batch.examples);
+  EXPECT_EQ(prompts.clients, batch.clients);
+  EXPECT_EQ(prompts.client_offsets, batch.client_offsets);
+}
+
 }  // namespace
 }  // namespace pf2lora

@@ -41,7 +41,7 @@ struct Contents {
   std::vector<std::string> client_names = {};
   std::vector<int8_t> token_types = {};
   std::vector<float> values = {};
-  std::vector<int32_t> span = {}, target = {}, item = {};
+  std::vector<int32_t> span = {}, token_characters = {}, target = {}, item = {};
   std::vector<std::string> item_id = {};
 
   void set(const std::string& name, const AttributeValue& value) {
@@ -56,7 +56,10 @@ Contents of_task(const std::string& task) {
   Contents contents;
   contents.set("task", task);
   if (task == "regression") contents.values = {0.5F, -2, 5, 0};
-  if (task == "span") contents.span = {1, 2, 0, 0, 3, 3, 0, 0};
+  if (task == "span") {
+    contents.span = {1, 2, 0, 0, 3, 3, 0, 0};
+    contents.token_characters = {-1, -1, 0, 2, 2, 3, 0, 3, -1, -1, 0, 1, 2, 4, -1, -1, 5, 6};
+  }
   if (task == "generation") {
     contents.offsets = {0, 3, 5, 7, 9};
     contents.target = {2, 1, 1, 1};
@@ -87,6 +90,9 @@ void write_contents(const std::string& path, const Contents& contents) {
   if (!contents.target.empty()) file.write<int32_t>("target", contents.target);
   if (!contents.item.empty()) file.write<int32_t>("item", contents.item);
   if (!contents.item_id.empty()) file.write<std::string>("item_id", contents.item_id);
+  if (!contents.token_characters.empty())
+    file.write<int32_t>("token_characters", contents.token_characters,
+                        {static_cast<int64_t>(contents.token_characters.size()) / 2, 2});
   if (!contents.span.empty())
     file.write<int32_t>("span", contents.span, {static_cast<int64_t>(contents.span.size()) / 2, 2});
   file.close();
@@ -157,6 +163,7 @@ TEST_F(DatasetFile, ReadsWhatATaskHas) {
   data = read_dataset(path());
   EXPECT_EQ(data.task, Task::span);
   EXPECT_EQ(data.span, contents.span);
+  EXPECT_EQ(data.context, (std::vector<int32_t>{1, 2, 0, 0, 1, 2, 0, 0}));
   EXPECT_EQ(data.item, contents.item);
   EXPECT_EQ(data.items, 3);
   EXPECT_THAT(data.token_types, IsEmpty());
@@ -178,6 +185,9 @@ TEST_F(DatasetFile, RefusesATaskWithoutItsColumns) {
     expect_refused(contents, {std::string("has no dataset '") + column + "'"});
   }
   Contents contents = of_task("span");
+  contents.token_characters.clear();
+  expect_refused(contents, {"has no dataset 'token_characters'"});
+  contents = of_task("span");
   contents.item.clear();
   expect_refused(contents, {"has no dataset 'item'"});
   contents = of_task("span");
@@ -293,6 +303,7 @@ TEST_F(DatasetFile, RefusesBadRowsOfATask) {
   refuse("span", [](Contents& c) { c.span[0] = -1; }, {"example 0", "span -1 to 2"});
   refuse("span", [](Contents& c) { c.span[5] = 2; }, {"example 2", "span 3 to 2"});
   refuse("span", [](Contents& c) { c.span.resize(6); }, {"'span' has 3 entries instead of 4"});
+  refuse("span", [](Contents& c) { c.token_characters[6] = -1; }, {"example 1", "no token has a place"});
   refuse("span", [](Contents& c) { c.item[2] = 3; }, {"example 2", "item 3", "the 3 items"});
   refuse("span", [](Contents& c) { c.item[0] = -1; }, {"example 0", "item -1"});
   refuse("generation", [](Contents& c) { c.target[0] = 0; }, {"example 0", "target 0", "of its 3 tokens"});

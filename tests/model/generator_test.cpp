@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "model/generating_model.h"
 #include "model/golden.h"
 #include "model/recomputed_scores.h"
 #include "model/small_transformer.h"
@@ -184,6 +185,34 @@ TEST_P(GoldenGeneration, WithEveryKindOfAdapterIsThatOfTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenGeneration, testing::Values("gpt2", "llama", "qwen2"),
                          [](const auto& info) { return info.param; });
+
+// What follows a prompt in an example, such as the text that it is to be, is not read.
+TEST(GeneratingModel, GoesOnFromThePromptsOfExamples) {
+  const Decoder decoder("gpt2");
+  const Texts all = decoder.texts("");
+  const std::vector<Texts> by_client = {{all.begin() + 2, all.begin() + 6}, {all.begin() + 20, all.begin() + 23}};
+  std::vector<Texts> longer = by_client;
+  std::vector<int32_t> targets;
+  for (Texts& texts : longer)
+    for (auto& text : texts) {
+      targets.push_back(int32_t(text.size()));
+      text.insert(text.end(), 1 + targets.size() % 2, int32_t(targets.size()));
+    }
+  Batch examples = batch_of_texts(longer);
+  examples.targets = targets;
+  const GenerationRules rules = {.most_tokens = 9, .beams = 3, .end_token = decoder.end_token()};
+  const auto reference = [&] {
+    return std::make_unique<ReferenceTransformer>(decoder.weights, decoder.sites,
+                                                  Readout{.task = Task::generation}, 0);
+  };
+  const GeneratingModel model(reference(), decoder.weights);
+  EXPECT_EQ(model.generate(examples, decoder.pairs({2, 0}), rules),
+            Generator(decoder.weights, decoder.sites)
+                .generate(batch_of_texts(by_client), decoder.pairs({2, 0}), rules));
+  EXPECT_TRUE(torch::equal(model.loss(examples, decoder.pairs({2, 0})).loss,
+                           reference()->loss(examples, decoder.pairs({2, 0})).loss));
+  EXPECT_THROW(reference()->generate(examples, decoder.pairs({2, 0}), rules), OptionError);
+}
 
 TEST(Generator, RefusesModelsThatDoNotGenerate) {
   const TransformerWeights weights = random_weights(small_config(), 1);

@@ -22,11 +22,13 @@ TEST(Schedule, MultiplesOfTheIntervalAndTheLastRound) {
   options.rounds = 7;
   options.evaluate_every = 3;
   options.spectra_every = 2;
+  options.answer_every = 4;
   options.checkpoint_every = 5;
   const Schedule schedule(options);
   using Rounds = std::vector<int64_t>;
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.evaluates(r); }, 7), (Rounds{3, 6, 7}));
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.measures(r); }, 7), (Rounds{2, 4, 6, 7}));
+  EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.answers(r); }, 7), (Rounds{4, 7}));
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.saves(r); }, 7), (Rounds{5}));
 }
 

@@ -1,0 +1,104 @@
+"""Exact match and F1 of the spans that the clients of a run found, over all and by client."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from . import answers, metrics
+from .loader import FormatError
+from .table import Table, number
+
+BAD_USE, BAD_INPUT = 2, 3
+_DIGITS = 4
+
+
+def score(questions: answers.Questions, model: str) -> dict[int | None, dict[str, float]]:
+    """The scores of metrics.squad by client, and of all questions under None.
+
+    Where the data have questions without an answer, none is given where the score of no answer is the higher one:
+    its probability, sigmoid(none - score), is above a half.
+    """
+    texts = answers.span_texts(questions, model)
+    unanswerable = not all(questions.references)
+    difference = questions.of(model, "none") - questions.of(model, "score")
+    none = 1 / (1 + np.exp(-np.clip(difference, -700, 700)))
+
+    def of(chosen: np.ndarray) -> dict[str, float]:
+        given, wanted = [texts[i] for i in chosen], [questions.references[i] for i in chosen]
+        found = metrics.squad(given, wanted, none[chosen], 0.5) if unanswerable else metrics.squad(given, wanted)
+        return {"questions": len(chosen), **found}
+
+    every = np.arange(len(texts))
+    return {None: of(every)} | {int(k): of(every[questions.client == k]) for k in np.unique(questions.client)}
+
+
+def mean_over_clients(scores: dict[int | None, dict[str, float]]) -> dict[str, float]:
+    """Of clients that have questions; of those of a kind, where a score is of that kind alone."""
+    def mean(name):
+        values = [found[name] for client, found in scores.items() if client is not None and name in found]
+        values = [value for value in values if not math.isnan(value)]
+        return float(np.mean(values)) if values else math.nan
+
+    return {name: mean(name) for name in scores[None] if name != "questions"}
+
+
+def table(scores: dict[int | None, dict[str, float]], model: str, round_number: int) -> Table:
+    names = [name for name in scores[None] if name != "questions"]
+    found = Table(f"Spans of the {model} model after round {round_number}", ["", "questions", *names])
+
+    def row(label, count, values):
+        found.rows.append([label, str(count), *(number(values.get(name, math.nan), _DIGITS) for name in names)])
+
+    row("all", scores[None]["questions"], scores[None])
+    clients = {client: values for client, values in scores.items() if client is not None}
+    row("mean over clients", len(clients), mean_over_clients(scores))
+    for client, values in clients.items():
+        row(f"client {client}", values["questions"], values)
+    return found
+
+
+def as_json(by_model: dict[str, dict[int | None, dict[str, float]]], round_number: int) -> str:
+    """null where there is no score."""
+    def plain(values):
+        return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    found: dict = {"round": round_number}
+    for model, scores in by_model.items():
+        found[model] = {"overall": plain(scores[None]), "mean_over_clients": plain(mean_over_clients(scores)),
+                        "clients": {str(k): plain(values) for k, values in scores.items() if k is not None}}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def main(arguments=None) -> int:
+    """The command; returns its exit code: 0, 2 for bad use, 3 for a bad file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.metrics",
+        description="Exact match and F1, as SQuAD's own scripts count them, of the spans that the common model and the "
+                    "clients' own found in their test questions; over all questions and by client.")
+    parser.add_argument("run", metavar="RUN", help="output directory of a run on data for spans, or its results.h5")
+    parser.add_argument("--round", type=int, metavar="R", help="round whose answers are scored [the last one]")
+    parser.add_argument("--data", metavar="FILE", help="the run's dataset.h5 [where the run's options say]")
+    parser.add_argument("--output", metavar="DIR", help="also writes span_scores.md and span_scores.json")
+    chosen = parser.parse_args(arguments)
+    try:
+        questions = answers.read(chosen.run, "span", chosen.round, chosen.data)
+        found = {model: score(questions, model) for model in questions.models}
+        page = "\n".join(table(scores, model, questions.round).markdown() for model, scores in found.items())
+        print(page, end="")
+        if chosen.output:
+            Path(chosen.output).mkdir(parents=True, exist_ok=True)
+            for ending, content in (("md", page), ("json", as_json(found, questions.round))):
+                (Path(chosen.output) / f"span_scores.{ending}").write_text(content, encoding="utf-8")
+    except FormatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: the scores cannot be written: {error}; choose another --output", file=sys.stderr)
+        return BAD_USE
+    return 0
