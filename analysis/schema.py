@@ -193,6 +193,7 @@ ATTRIBUTES = (
     Attribute("data_input_sha256", "string", "text"),
     Attribute("data_sha256", "string", "text"),
     Attribute("model_sha256", "string", "text"),
+    Attribute("start_adapter_sha256", "string", "optional"),
 )
 
 SLICES = (

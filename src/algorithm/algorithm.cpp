@@ -13,6 +13,12 @@ int64_t total_size(const std::vector<Block>& blocks) {
   return size;
 }
 
+void place_start(const ParameterLayout& layout, const Problem::Start& start, torch::Tensor row) {
+  for (const Slice& slice : layout.slices())
+    if (const auto found = start.find(slice.name); found != start.end())
+      row.narrow(0, slice.offset, slice.size).copy_(found->second.flatten());
+}
+
 }  // namespace
 
 Predictor predictor_of(const Model& model, std::function<AdapterSet(const Batch&)> adapters) {
@@ -76,6 +82,16 @@ void Algorithm::aggregate(torch::Tensor common, int64_t round, const ExactSum& s
     common.narrow(0, block.offset, block.size).copy_(total / weight);
     offset += size_t(block.size);
   }
+}
+
+void Algorithm::start_common(torch::Tensor row) const {
+  initial_common(row);
+  place_start(common_layout_, problem_.start(), row);
+}
+
+void Algorithm::start_client(int64_t client, torch::Tensor row) const {
+  initial_client(client, row);
+  place_start(client_layout_, problem_.start(), row);
 }
 
 std::optional<Predictor> Algorithm::common_predictor(const torch::Tensor& common) const {

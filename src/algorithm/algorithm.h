@@ -91,6 +91,9 @@ class Algorithm {
   const ParameterLayout& common_layout() const { return common_layout_; }
   const ParameterLayout& client_layout() const { return client_layout_; }
 
+  // What rows of zeros begin as: the start values, but for slices that the problem's start names.
+  void start_common(torch::Tensor row) const;                  // [common layout]
+  void start_client(int64_t client, torch::Tensor row) const;  // [client layout]
   // Start values, written into rows of zeros.
   virtual void initial_common(torch::Tensor row) const = 0;                  // [common layout]
   virtual void initial_client(int64_t client, torch::Tensor row) const = 0;  // [client layout]

@@ -148,6 +148,7 @@ struct Options : OptionSet {
   std::vector<std::string> targets = {"query", "value"};
   std::vector<std::string> adapted_layers = {"all"};
   std::string head = "common";
+  std::string start_adapter;
   // training
   std::string algorithm = "pf2lora";
   std::string optimizer = "adamw";

@@ -1,5 +1,6 @@
 // What is to be learned: a frozen model together with what every client holds.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -44,6 +45,13 @@ class Problem {
   virtual std::optional<Task> task() const { return Task::classification; }
   // Null where the problem has no examples.
   virtual const TokenDataset* dataset() const { return nullptr; }
+  // What slices of rows start with instead of a method's start values, by their name (such as <site>/A,
+  // head/weight), each of the slice's shape.
+  using Start = std::map<std::string, torch::Tensor>;
+  virtual const Start& start() const {
+    static const Start nothing;
+    return nothing;
+  }
   // What the losses and right answers of dataset rows are sums over: tokens to be generated, else examples.
   virtual int64_t units(std::span<const int64_t> rows) const { return int64_t(rows.size()); }
   // The classes, or what partitions go by; empty for the matrix problem.

@@ -95,6 +95,12 @@ SafeTensors::SafeTensors(const std::string& path) : path_(path) {
   }
 }
 
+std::vector<std::string> SafeTensors::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
 torch::Tensor SafeTensors::get(const std::string& name, const std::vector<int64_t>& shape) const {
   const auto found = entries_.find(name);
   if (found == entries_.end())

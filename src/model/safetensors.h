@@ -18,6 +18,9 @@ class SafeTensors {
   // The tensor of that name, a view of its part of the mapped file, which is mapped as long as the tensor
   // lives. Throws InputError where it is missing, has another shape or is not of a floating type.
   torch::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const;
+  // Those of the types that `get` knows, by name.
+  std::vector<std::string> names() const;
+  const std::vector<int64_t>& shape(const std::string& name) const { return entries_.at(name).shape; }
   const std::string& path() const { return path_; }
 
  private:

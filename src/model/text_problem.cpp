@@ -6,6 +6,7 @@
 #include "core/sha256.h"
 #include "data/sampler.h"
 #include "io/dataset_file.h"
+#include "model/start_adapter.h"
 #include "model/transformer.h"
 #include "model/weight_files.h"
 
@@ -49,6 +50,11 @@ TextProblem::TextProblem(const Options& options, const Demands& demands, int64_t
   }
   model_ = make_transformer(options, config, dataset_.task, int64_t(dataset_.class_names.size()), demands,
                             local_rank);
+  if (options.start_adapter.empty()) return;
+  if (demands.prompts)
+    throw OptionError("--start-adapter names a LoRA, and --algorithm " + options.algorithm +
+                      " learns none; leave it out, or choose another method");
+  start_ = read_start_adapter(options, config, *model_);
 }
 
 const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
@@ -122,13 +128,17 @@ double TextProblem::work(int64_t client) const {
 }
 
 std::vector<std::pair<std::string, std::string>> TextProblem::provenance() const {
-  return {{"data_name", dataset_.name},
-          {"data_source", dataset_.source},
-          {"data_licence", dataset_.licence},
-          {"data_input_sha256", dataset_.sha256},
-          {"data_tokenizer", dataset_.tokenizer},
-          {"data_sha256", sha256_of_files({options_.data})},
-          {"model_sha256", sha256_of_files(weight_file_paths(options_.model))}};
+  std::vector<std::pair<std::string, std::string>> facts = {
+      {"data_name", dataset_.name},
+      {"data_source", dataset_.source},
+      {"data_licence", dataset_.licence},
+      {"data_input_sha256", dataset_.sha256},
+      {"data_tokenizer", dataset_.tokenizer},
+      {"data_sha256", sha256_of_files({options_.data})},
+      {"model_sha256", sha256_of_files(weight_file_paths(options_.model))}};
+  if (!options_.start_adapter.empty())
+    facts.emplace_back("start_adapter_sha256", sha256_of_files(start_adapter_files(options_.start_adapter)));
+  return facts;
 }
 
 }  // namespace pf2lora

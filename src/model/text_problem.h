@@ -20,6 +20,7 @@ class TextProblem final : public Problem {
   double work(int64_t client) const override;
   std::optional<Task> task() const override { return dataset_.task; }
   const TokenDataset* dataset() const override { return &dataset_; }
+  const Start& start() const override { return start_; }
   int64_t units(std::span<const int64_t> rows) const override;
   const std::vector<std::string>& class_names() const override { return dataset_.class_names; }
   const Partition& partition() const override { return partition_; }
@@ -40,6 +41,7 @@ class TextProblem final : public Problem {
   Partition partition_;
   std::vector<int64_t> pooled_rows_;  // of all clients, where training is pooled
   std::unique_ptr<Model> model_;
+  Start start_;  // of --start-adapter
 };
 
 }  // namespace pf2lora

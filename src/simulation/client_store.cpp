@@ -15,7 +15,7 @@ void ClientStore::copy_row(int64_t client, torch::Tensor row) const {
   if (const auto found = rows_.find(client); found != rows_.end())
     row.copy_(found->second);
   else
-    algorithm_.initial_client(client, row.zero_());
+    algorithm_.start_client(client, row.zero_());
 }
 
 torch::Tensor ClientStore::row(int64_t client) const {

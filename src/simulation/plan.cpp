@@ -87,7 +87,7 @@ std::vector<std::string> notes_before(const Problem& problem, const Algorithm& a
 
 Texts digests(const Communicator& comm, const Texts& provenance) {
   Texts result;
-  for (const std::string name : {"data_sha256", "model_sha256"}) {
+  for (const std::string name : {"data_sha256", "model_sha256", "start_adapter_sha256"}) {
     std::string digest;
     for (const auto& [key, value] : provenance)
       if (key == name) digest = value;

@@ -37,7 +37,7 @@ RunState::RunState(const Algorithm& algorithm, const Problem& problem, int64_t c
     : common(torch::zeros({algorithm.common_layout().size()}, problem.model().options())),
       clients(algorithm, problem.model().options()),
       placement(clients_count, ranks) {
-  algorithm.initial_common(common);
+  algorithm.start_common(common);
 }
 
 void exchange(const Communicator& comm, RunState& state, const std::vector<Move>& moves, int64_t row_size) {
