@@ -51,9 +51,11 @@ def read(path, task: str, number: int | None = None, dataset=None) -> Questions:
                           f"{task}" + (", unless --generate-tokens is 0" if task == "generation" else ""))
     rounds = run["answer"].values.tolist()
     if not rounds:
-        raise FormatError(f"{run.attrs['path']} holds no answers yet: the run has not come to a round that records them")
+        raise FormatError(f"{run.attrs['path']} holds no answers yet: the run has not come to a round that records "
+                          "them")
     if number is not None and number not in rounds:
-        raise FormatError(f"{run.attrs['path']} holds no answers of round {number}, but of {', '.join(map(str, rounds))}")
+        raise FormatError(f"{run.attrs['path']} holds no answers of round {number}, but of "
+                          f"{', '.join(map(str, rounds))}")
     number = rounds[-1] if number is None else number
     file_path = Path(dataset or run.attrs["options"]["data"])
     if digest(file_path) != run.attrs.get("data_sha256"):

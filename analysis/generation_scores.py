@@ -142,8 +142,8 @@ def main(arguments=None) -> int:
         description="Scores generated texts as the E2E and WebNLG challenges do, over all and by client, as a table. "
                     "What a score needs and is not installed is named; the others are given.")
     parser.add_argument("source", metavar="RUN|FILE.jsonl",
-                        help="output directory (or results.h5) of a run on data for generation; or lines {\"hypothesis\": "
-                             "text, \"references\": [text, ...], \"client\": k}, where client is optional")
+                        help="output directory (or results.h5) of a run on data for generation; or lines "
+                             "{\"hypothesis\": text, \"references\": [text, ...], \"client\": k}; client is optional")
     parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md and generation_scores.json")
     parser.add_argument("--scores", metavar="NAMES", default=",".join(NAMES), help=f"[{','.join(NAMES)}]")
     parser.add_argument("--round", type=int, metavar="R", help="of a run: the round that is scored [the last one]")

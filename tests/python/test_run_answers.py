@@ -215,7 +215,8 @@ def span_logits(directory, options, client, rows):
     with h5py.File(options["data"]) as file, torch.no_grad():
         for row in rows:
             part = slice(*file["offsets"][row : row + 2])
-            ids, types = (torch.from_numpy(file[name][part].astype(np.int64))[None] for name in ("tokens", "token_types"))
+            ids, types = (torch.from_numpy(file[name][part].astype(np.int64))[None]
+                          for name in ("tokens", "token_types"))
             states = model(input_ids=ids, token_type_ids=types).last_hidden_state[0]
             found[row] = (states @ head["weight"].T + head["bias"]).T.numpy()
     return found
@@ -234,10 +235,8 @@ def test_spans_are_the_best_of_all_windows(reader, algorithm, tmp_path):
         recorded = {name: results[name][-1] for name in results if "_answer_" in name}
     for client, chosen in enumerate(by_client):
         rows = test[bounds[client] : bounds[client + 1]]
-        for which, model in ((client, "personal"), (None, "common")):
-            logits = span_logits(directory, options, which, rows) if model == "personal" or client == 0 else None
-            if logits is None:
-                continue
+        for which, model in ((client, "personal"), (None, "common"))[: 2 if client == 0 else 1]:
+            logits = span_logits(directory, options, which, rows)
             for question in chosen:
                 spans, none = [], []
                 for row in rows[of_row[rows] == items[question]]:
@@ -246,7 +245,8 @@ def test_spans_are_the_best_of_all_windows(reader, algorithm, tmp_path):
                     none.append(start[0] + end[0])
                     spans += [(start[i] + end[j], row, i, j) for i in places for j in places if i <= j < i + 5]
                 best = max(spans)
-                found = [recorded[f"{model}_answer_{name}"][question] for name in ("score", "row", "first", "last", "none")]
+                found = [recorded[f"{model}_answer_{name}"][question]
+                         for name in ("score", "row", "first", "last", "none")]
                 assert found[1:4] == list(best[1:])
                 assert found[0] == pytest.approx(best[0], abs=1e-4) and found[4] == pytest.approx(min(none), abs=1e-4)
 
