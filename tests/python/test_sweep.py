@@ -154,7 +154,7 @@ def test_numbers_of_runs_are_written_as_slurm_does():
 
 
 def test_the_sweeps_of_the_repository_can_be_read():
-    files = list((ROOT / "jobs" / "experiments").glob("*.toml"))
+    files = list((ROOT / "jobs" / "experiments").rglob("*.toml"))
     assert len(files) >= 3 and all(read_sweep(file, []) for file in files)
 
 
