@@ -23,7 +23,8 @@ void place_start(const ParameterLayout& layout, const Problem::Start& start, tor
 
 Predictor predictor_of(const Model& model, std::function<AdapterSet(const Batch&)> adapters) {
   return {.loss = [&model, adapters](const Batch& batch) { return model.loss(batch, adapters(batch)); },
-          .scores = [&model, adapters](const Batch& batch) { return model.output(batch, adapters(batch)).values; },
+          .scores = [&model,
+                     adapters](const Batch& batch) { return model.output(batch, adapters(batch)).values; },
           .texts =
               [&model, adapters](const Batch& batch, const GenerationRules& rules) {
                 return model.generate(batch, adapters(batch), rules);

@@ -89,13 +89,14 @@ class FedDpa final : public Algorithm {
     if (own_.instance_weighting == "similarity")
       for (int64_t client : group.clients)
         known.push_back(normalised(problem_.training_batch({client}, Purpose::instance_samples, 0, 0, 0)));
-    return predictor_of(problem_.model(), [this, adapters = personal_model(group), known](const Batch& batch) {
-      AdapterSet mixed = adapters;
-      const Tensor local = local_weights(batch, known).unsqueeze(1);  // [N, 1]
-      const int64_t r = options_.rank;
-      mixed.rank_weights = torch::cat({(1 - local).expand({-1, r}), local.expand({-1, r})}, 1);
-      return mixed;
-    });
+    return predictor_of(
+        problem_.model(), [this, adapters = personal_model(group), known](const Batch& batch) {
+          AdapterSet mixed = adapters;
+          const Tensor local = local_weights(batch, known).unsqueeze(1);  // [N, 1]
+          const int64_t r = options_.rank;
+          mixed.rank_weights = torch::cat({(1 - local).expand({-1, r}), local.expand({-1, r})}, 1);
+          return mixed;
+        });
   }
   bool is_personal() const override { return true; }
   bool rounds_matter() const override { return order_ != Order::in_turn; }

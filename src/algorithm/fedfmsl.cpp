@@ -103,7 +103,8 @@ class FedFmsl final : public Algorithm {
     const auto scores = [this, &model, global, local, gate = gate_.rows(group)](const Batch& batch) {
       return mix(batch, model.output(batch, global), model.output(batch, local), gate).output;
     };
-    return {.loss = [&model, scores](const Batch& batch) { return model.output_loss(batch, scores(batch)).examples; },
+    return {.loss = [&model,
+                     scores](const Batch& batch) { return model.output_loss(batch, scores(batch)).examples; },
             .scores = scores};
   }
   // Next tokens are scored by two models.

@@ -167,7 +167,8 @@ void Options::visit(OptionVisitor& v) {
   v.option("head", head, "who owns the classification head",
            one_of({"common", "personal"}).only_with("problem", {"transformer"}));
   v.option("start-adapter", start_adapter,
-           "folder of a LoRA as PEFT saves it, which the common adapter, and the head where it holds one, start as",
+           "folder of a LoRA as PEFT saves it, which the common adapter, and the head where it holds one, "
+           "start as",
            anything().only_with("problem", {"transformer"}));
 
   v.group("training");

@@ -114,7 +114,8 @@ Task read_task(const Hdf5File& file, const Complaint& complaint) {
 }
 
 // First and last token of each example that has a place in the context, [N, 2]; -1, -1 where none has.
-std::vector<int32_t> read_contexts(const Hdf5File& file, const Complaint& complaint, const TokenDataset& data) {
+std::vector<int32_t> read_contexts(const Hdf5File& file, const Complaint& complaint,
+                                   const TokenDataset& data) {
   const auto characters =
       read_column<int32_t>(file, complaint, "token_characters", static_cast<int64_t>(data.tokens.size()), 2);
   std::vector<int32_t> contexts(2 * data.labels.size(), -1);

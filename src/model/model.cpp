@@ -6,8 +6,9 @@ namespace pf2lora {
 
 std::vector<std::vector<int32_t>> Model::generate(const Batch&, const AdapterSet&,
                                                   const GenerationRules&) const {
-  throw OptionError("this model generates no text; give a gpt2, llama or qwen2 with --model and data for "
-                    "generation");
+  throw OptionError(
+      "this model generates no text; give a gpt2, llama or qwen2 with --model and data for "
+      "generation");
 }
 
 }  // namespace pf2lora

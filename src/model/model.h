@@ -100,8 +100,8 @@ class Model {
   // Throws OptionError where the problem has no examples.
   virtual torch::Tensor features(const Batch& batch) const = 0;
 
-  // [N] the new tokens of what each example's prompt, its tokens before the target, is continued with, without
-  // the end token. Throws OptionError where the model generates no text.
+  // [N] the new tokens of what each example's prompt, its tokens before the target, is continued with,
+  // without the end token. Throws OptionError where the model generates no text.
   virtual std::vector<std::vector<int32_t>> generate(const Batch& batch, const AdapterSet& adapters,
                                                      const GenerationRules& rules) const;
 };

@@ -33,7 +33,8 @@ class Problem {
   // The clients' test or validation examples, cut into batches in a fixed way; empty where they have none.
   virtual std::vector<Batch> evaluation_batches(const std::vector<int64_t>& clients, Split split) const = 0;
   // Those dataset rows of each client, cut in the same way; none where the problem has no examples.
-  virtual std::vector<Batch> batches_of(const std::vector<int64_t>&, std::vector<std::vector<int64_t>>) const {
+  virtual std::vector<Batch> batches_of(const std::vector<int64_t>&,
+                                        std::vector<std::vector<int64_t>>) const {
     return {};
   }
 

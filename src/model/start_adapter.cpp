@@ -29,7 +29,7 @@ const std::vector<std::string> kTargets = {"query", "key",          "value", "at
                                            "gate",  "intermediate", "output"};
 // What transformers calls the layers of a head, and the slices that they are.
 const std::map<std::string, std::string> kHeadModules = {
-    {"classifier", "head"},        {"classifier.out_proj", "head"}, {"score", "head"},
+    {"classifier", "head"},        {"classifier.out_proj", "head"},  {"score", "head"},
     {"qa_outputs", "head"},        {"pre_classifier", "head/dense"}, {"classifier.dense", "head/dense"},
     {"pooler.dense", "head/dense"}};
 constexpr const char* kAnotherFolder = "; give a folder of a plain LoRA as save_pretrained of PEFT writes it";
@@ -96,7 +96,8 @@ class StartAdapter {
     std::iota(layers.begin(), layers.end(), 0);
     std::vector<std::string> targets = kTargets;
     if (config.family->names.gate.empty()) std::erase(targets, "gate");
-    for (const Site& site : transformer_sites(config, targets, layers)) modules_[module_of(site)].push_back(site);
+    for (const Site& site : transformer_sites(config, targets, layers))
+      modules_[module_of(site)].push_back(site);
     settings_ = read_settings(start_adapter_files(folder_)[0]);
     read_tensors();
   }
@@ -154,8 +155,9 @@ class StartAdapter {
     }
     if (pairs_.empty()) throw bad("holds no LoRA" + std::string(kAnotherFolder));
     if (!unknown.empty())
-      throw bad("adapts " + *unknown.begin() + ", which is none of the matrices of " + options_.model + ", a " +
-                config_.family->architecture + ", that can be adapted; give an adapter of this model");
+      throw bad("adapts " + *unknown.begin() + ", which is none of the matrices of " + options_.model +
+                ", a " + config_.family->architecture +
+                ", that can be adapted; give an adapter of this model");
     for (const auto& [module, pair] : pairs_)
       if (!pair.down.defined() || !pair.up.defined() || pair.down.dim() != 2 || pair.up.dim() != 2 ||
           pair.down.size(0) != pair.up.size(1))
@@ -173,7 +175,8 @@ class StartAdapter {
     for (const std::string& target : kTargets)
       for (const std::string& module : found) {
         const auto& sites = modules_.at(module);
-        if (std::none_of(sites.begin(), sites.end(), [&](const Site& s) { return s.target == target; })) continue;
+        if (std::none_of(sites.begin(), sites.end(), [&](const Site& s) { return s.target == target; }))
+          continue;
         if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
         numbers.insert(sites[0].layer);
       }
@@ -201,20 +204,23 @@ class StartAdapter {
       throw unlike("has rank " + std::to_string(found) + " at " + module + ", and the run --rank " +
                        std::to_string(rank),
                    "--rank " + std::to_string(found));
-    const double scale = scale_of(settings_, names_.at(module), found), own = options_.lora_alpha / double(rank);
+    const double scale = scale_of(settings_, names_.at(module), found),
+                 own = options_.lora_alpha / double(rank);
     if (std::abs(scale - own) > 1e-9 * std::abs(scale))
-      throw unlike("scales its product by " + text(scale) + " at " + module + ", and the run by " + text(own) +
-                       " (--lora-alpha / --rank)",
+      throw unlike("scales its product by " + text(scale) + " at " + module + ", and the run by " +
+                       text(own) + " (--lora-alpha / --rank)",
                    "--lora-alpha " + text(scale * double(rank)));
     int64_t first = 0, block = 0;
     for (const Site& part : parts) {
       Tensor up = pair.up.narrow(0, first, part.rows), down = pair.down;
       first += part.rows;
-      const bool adapted = std::any_of(mine.begin(), mine.end(), [&](const Site& s) { return s.name == part.name; });
+      const bool adapted =
+          std::any_of(mine.begin(), mine.end(), [&](const Site& s) { return s.name == part.name; });
       if (!adapted) {
         if (up.count_nonzero().item<int64_t>() > 0)
-          throw unlike("changes the " + part.target + " part of " + module + " too, which the run does not adapt",
-                       "--targets with " + part.target);
+          throw unlike(
+              "changes the " + part.target + " part of " + module + " too, which the run does not adapt",
+              "--targets with " + part.target);
         continue;
       }
       if (apart) {
@@ -245,8 +251,9 @@ class StartAdapter {
     if (head_.empty()) return;
     const std::optional<HeadShape> shape = model_.head();
     if (!shape)
-      throw bad("holds a head, and this run has none, since the model itself scores next tokens; give an adapter "
-                "without modules_to_save");
+      throw bad(
+          "holds a head, and this run has none, since the model itself scores next tokens; give an adapter "
+          "without modules_to_save");
     if (inside && !head_.contains("head.bias") && head_.contains("head.weight"))
       head_["head.bias"] = torch::zeros({head_["head.weight"].size(0)}, model_.options());
     std::map<std::string, std::vector<int64_t>> wanted = {
@@ -259,7 +266,8 @@ class StartAdapter {
     if (head_.contains("head/dense.weight") != (shape->dense > 0))
       throw unlike(std::string("has a head ") + (shape->dense > 0 ? "without" : "with") +
                        " a dense layer before its scores, unlike the run",
-                   std::string("--classifier ") + (shape->dense > 0 ? "linear" : "dense"));
+                   shape->dense > 0 ? "--classifier linear, or an adapter whose modules_to_save holds that layer too"
+                                    : "--classifier dense");
     for (const auto& [name, sizes] : wanted) {
       if (!head_.contains(name)) throw bad("has a head without its " + name + kAnotherFolder);
       if (head_[name].sizes() != torch::IntArrayRef(sizes))
@@ -267,7 +275,8 @@ class StartAdapter {
                          text(torch::empty(sizes)),
                      "an adapter that was trained with as many classes as " + options_.data + " has");
     }
-    if (head_.size() != wanted.size()) throw bad("has a head of other layers than the run's" + std::string(kAnotherFolder));
+    if (head_.size() != wanted.size())
+      throw bad("has a head of other layers than the run's" + std::string(kAnotherFolder));
     if (pooled_) check_pooling();
     for (const auto& [name, sizes] : wanted) {
       std::string slice = name;
@@ -278,9 +287,7 @@ class StartAdapter {
 
   // What transformers' model reads with such a head.
   void check_pooling() const {
-    const std::string reads = config_.causal                      ? "last"
-                              : config_.dense_activation.empty() ? "pooler"
-                                                                 : "cls";
+    const std::string reads = config_.causal ? "last" : config_.dense_activation.empty() ? "pooler" : "cls";
     const std::string own = options_.pooling != "auto" ? options_.pooling : config_.causal ? "last" : "cls";
     if (own != reads)
       throw unlike("has a head that reads '" + reads + "' in transformers, and the run's reads '" + own + "'",
@@ -307,7 +314,15 @@ std::vector<std::string> start_adapter_files(const std::string& directory) {
 }
 
 Problem::Start read_start_adapter(const Options& options, const ModelConfig& config, const Model& model) {
-  return StartAdapter(options, config, model).start();
+  try {
+    return StartAdapter(options, config, model).start();
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError(start_adapter_files(options.start_adapter)[0] + " cannot be understood (" + error.what() +
+                     ")" + kAnotherFolder);
+  } catch (const std::regex_error& error) {
+    throw InputError(start_adapter_files(options.start_adapter)[0] + " has an alpha_pattern that is none (" +
+                     error.what() + ")" + kAnotherFolder);
+  }
 }
 
 }  // namespace pf2lora

@@ -69,9 +69,10 @@ native::Storage storage(const Options& options, bool native) {
 bool generates(const Options& options, const Demands& demands, const ModelConfig& config, Task task) {
   const bool generates = task == Task::generation && options.generate_tokens > 0;
   if (generates && demands.prompts && config.position_kind != PositionKind::learned)
-    throw OptionError("text is not generated with the prompts of --algorithm " + options.algorithm + " for a " +
-                      config.family->architecture +
-                      ", whose tokens have no learned positions; give --generate-tokens 0, or a gpt2 with --model");
+    throw OptionError(
+        "text is not generated with the prompts of --algorithm " + options.algorithm + " for a " +
+        config.family->architecture +
+        ", whose tokens have no learned positions; give --generate-tokens 0, or a gpt2 with --model");
   return generates;
 }
 

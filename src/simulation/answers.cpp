@@ -18,7 +18,8 @@ int32_t end_token(const TokenDataset& data, const Options& options) {
   for (int64_t row = 1; row < data.size(); ++row)
     if (data.example(row).back() != end)
       throw InputError("example " + std::to_string(row) + " of " + options.data + " ends in token " +
-                       std::to_string(data.example(row).back()) + ", and the first in " + std::to_string(end) +
+                       std::to_string(data.example(row).back()) + ", and the first in " +
+                       std::to_string(end) +
                        ", so that no token ends a text; prepare the file again with jobs/prepare.py");
   return end;
 }
@@ -162,9 +163,9 @@ std::vector<std::vector<double>> answer(const Algorithm& algorithm, const Proble
 std::map<std::string, std::vector<double>> answer_columns(const AnswerShape& shape,
                                                           std::vector<std::vector<double>> records) {
   std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a[0] < b[0]; });
-  const std::vector<std::string> names = shape.task == Task::span
-                                             ? std::vector<std::string>{"row", "first", "last", "score", "none"}
-                                             : std::vector<std::string>{"tokens"};
+  const std::vector<std::string> names =
+      shape.task == Task::span ? std::vector<std::string>{"row", "first", "last", "score", "none"}
+                               : std::vector<std::string>{"tokens"};
   const auto width = size_t(shape.width());
   std::map<std::string, std::vector<double>> columns;
   for (const std::string model : {"common", "personal"}) {
@@ -173,7 +174,8 @@ std::map<std::string, std::vector<double>> answer_columns(const AnswerShape& sha
       const size_t count = shape.items[size_t(record[0])].size() * width;
       const auto begin = record.begin() + 1 + ptrdiff_t(model == "personal" && shape.common ? count : 0);
       for (size_t i = 0; i < count; ++i)
-        columns[model + "_answer_" + names[shape.task == Task::span ? i % width : 0]].push_back(begin[ptrdiff_t(i)]);
+        columns[model + "_answer_" + names[shape.task == Task::span ? i % width : 0]].push_back(
+            begin[ptrdiff_t(i)]);
     }
   }
   return columns;

@@ -11,8 +11,8 @@
 
 namespace pf2lora {
 
-// What is recorded of an answer round. A question is an item of the dataset: examples with the same prompt, or
-// the windows of a context, count once for each client.
+// What is recorded of an answer round. A question is an item of the dataset: examples with the same prompt,
+// or the windows of a context, count once for each client.
 struct AnswerShape {
   std::optional<Task> task;  // generation or span; nullopt: nothing is recorded
   bool common = false;       // there is a common model
@@ -30,15 +30,15 @@ AnswerShape answer_shape(const Options& options, const Algorithm& algorithm, con
 
 // The best span of a question, over all of its windows.
 struct SpanAnswer {
-  double row = -1;             // the window, a row of the dataset
+  double row = -1;               // the window, a row of the dataset
   double first = -1, last = -1;  // tokens of it
-  double score = 0;            // sum of the scores of its ends
+  double score = 0;              // sum of the scores of its ends
   // The lowest such sum over windows for their first token, which stands for no answer at all.
   double none = 0;
 };
 
-// The span of the highest sum start[first] + end[last] with begin <= first <= last <= end of the context and at
-// most `most` tokens; the first of equal ones.
+// The span of the highest sum start[first] + end[last] with begin <= first <= last <= end of the context and
+// at most `most` tokens; the first of equal ones.
 SpanAnswer best_span(std::span<const double> start, std::span<const double> end, int64_t context_first,
                      int64_t context_last, int64_t most);
 

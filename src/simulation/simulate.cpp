@@ -260,7 +260,8 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
   }
 }
 
-Simulation::Records Simulation::ask_all_clients(const std::function<Records(const ClientGroup&)>& of_group) {
+Simulation::Records Simulation::ask_all_clients(
+    const std::function<Records(const ClientGroup&)>& of_group) {
   std::vector<int64_t> clients(size_t(options_.clients));
   std::iota(clients.begin(), clients.end(), 0);
   std::vector<Group> groups = make_groups(clients, options_.lockstep, work_);

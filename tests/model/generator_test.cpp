@@ -190,7 +190,8 @@ INSTANTIATE_TEST_SUITE_P(Families, GoldenGeneration, testing::Values("gpt2", "ll
 TEST(GeneratingModel, GoesOnFromThePromptsOfExamples) {
   const Decoder decoder("gpt2");
   const Texts all = decoder.texts("");
-  const std::vector<Texts> by_client = {{all.begin() + 2, all.begin() + 6}, {all.begin() + 20, all.begin() + 23}};
+  const std::vector<Texts> by_client = {{all.begin() + 2, all.begin() + 6},
+                                        {all.begin() + 20, all.begin() + 23}};
   std::vector<Texts> longer = by_client;
   std::vector<int32_t> targets;
   for (Texts& texts : longer)
