@@ -12,7 +12,7 @@ from pathlib import Path
 
 try:
     from prepare_describe import describe
-    from prepare_file import label_notes, label_warnings, numbered, write_dataset
+    from prepare_file import FORMAT_VERSION, format_version, label_notes, label_warnings, numbered, write_dataset
     from prepare_hub import read_hub
     from prepare_known import KNOWN, read_known
     from prepare_options import (
@@ -145,6 +145,9 @@ def encode(options: argparse.Namespace, model: Model, rows: list[Row], max_lengt
 
 def prepare(options: argparse.Namespace) -> None:
     check_usage(options)
+    if options.update and format_version(output_path(options)) == FORMAT_VERSION:
+        print(f"prepare.py: {output_path(options)}: up to date, and left as it is")
+        return
     model = load_model(options.model, model_folder(options.model))
     max_length, task = chosen_length(options, model), task_of(options)
     source = read_source(options)

@@ -39,6 +39,16 @@ ATTRIBUTES = (
 NAMES_SHOWN = 5
 
 
+def format_version(path: Path) -> int | None:
+    """Of the dataset file at path; None where there is none."""
+    try:
+        with h5py.File(path) as file:
+            version = file.attrs.get("format_version") if file.attrs.get("format") == FORMAT else None
+            return None if version is None else int(version)
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class Naming:
     """Names in their order, and the position of each row's."""

@@ -6,6 +6,7 @@ import argparse
 import difflib
 from pathlib import Path
 
+from prepare_file import FORMAT_VERSION, format_version
 from prepare_known import FOLDER, KNOWN
 from prepare_rows import CLASSIFICATION, GENERATION, REGRESSION, SPAN, SPLIT_NAMES, UsageError
 from prepare_tables import READERS
@@ -82,6 +83,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--model", metavar="DIR_OR_NAME", default=DEFAULT_MODEL, help="model whose tokenizer is used [%(default)s]")
     add("--output", metavar="FILE.h5", help="file to write [data/wordnet.h5 for wordnet]")
     add("--overwrite", action="store_true", help="replace the file to write where it exists")
+    add("--update", action="store_true", help="replace the file to write where it exists in an older format, and leave "
+        "it where its format is this program's")  # fmt: skip
     add("--max-length", metavar="N", type=length, help="most tokens, special ones included [128; "
         f"{DEFAULT_LENGTH[SPAN]} for squad, {DEFAULT_LENGTH[GENERATION]} for generation]")  # fmt: skip
     add("--stride", metavar="N", type=length, help="squad: tokens from a window of a long context to the next "
@@ -167,10 +170,13 @@ def check_usage(options: argparse.Namespace) -> None:
         )
     if options.test is not None and options.test_share is not None:
         raise UsageError("--test and --test-share exclude each other: leave one out")
+    if options.update and options.overwrite:
+        raise UsageError("--update and --overwrite exclude each other: leave one out")
     output = output_path(options)
     if output.is_dir():
         raise UsageError(f"--output {output} is a directory; name a file")
-    if output.exists() and not options.overwrite:
+    version = format_version(output) if options.update else None
+    if output.exists() and not options.overwrite and (version is None or version > FORMAT_VERSION):
         raise UsageError(f"{output} exists: replace it with --overwrite, or name another file with --output")
 
 

@@ -112,9 +112,9 @@ if [[ $output == results/run ]] && ! given output "$@"; then
   own_output=(--output "$output")
 fi
 
-if [[ $(value_of problem) == transformer && $(value_of data) == data/wordnet.h5 && ! -e data/wordnet.h5 ]]; then
-  say "preparing data/wordnet.h5"
-  .venv/bin/python jobs/prepare.py wordnet || exit $?
+# Also where an earlier version of this program has prepared it in another format.
+if [[ $(value_of problem) == transformer && $(value_of data) == data/wordnet.h5 ]]; then
+  .venv/bin/python jobs/prepare.py wordnet --update || exit $?
 fi
 
 plan_ranks "$@"
