@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train", metavar="FILE", required=True, help="E2E's trainset.csv, header with mr, ref")
     add("--rest", metavar="FILE.csv", required=True, help="file to write: the rows that the model is not trained on")
-    add("--output", metavar="DIR", required=True, help="folder to write: config.json, model.safetensors, tokenizer.json")
+    add("--output", metavar="DIR", required=True, help="folder to write, with config.json, weights, tokenizer.json")
     add("--without", metavar="SLOT", default="eatType", help="slot that the model never sees [%(default)s]")
     add("--share", metavar="S", type=float, default=0.5, help="share of the prompts without it [%(default)s]")
     add("--layers", type=int, default=4, help="[%(default)s]")

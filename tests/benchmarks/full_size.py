@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Cost of full-size models without their weights: random ones of a shape, a data set prepared for them, a dry run.
 
-    full_size.py roberta-base --data glue/sst2 --train train.tsv --test dev.tsv [--methods pf2lora,homlora] [OPTIONS OF PF2LORA]
+    full_size.py roberta-base --data glue/sst2 --train train.tsv --test dev.tsv [--methods pf2lora] [OPTIONS OF PF2LORA]
 
 prints rows of a table: seconds of a local step of one client and of an evaluation of all, of the processor's time
-rather than the clock's (the machine may be shared), and the largest resident memory in MiB. The tokenizer is byte-level BPE of 8,000 tokens trained on
-the data, so an example has about as many tokens as with the model's own one; time does not depend on the weights.
+rather than the clock's (the machine may be shared), and the largest resident memory in MiB. The tokenizer is
+byte-level BPE of 8,000 tokens trained on the data, so an example has about as many tokens as with the model's own
+one; time does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ DEBERTA = {"vocab_size": 128100, "relative_attention": True, "position_buckets":
            "position_biased_input": False, "type_vocab_size": 0, **ENDS}
 GPT2 = {"bos_token_id": 2, "eos_token_id": 2}
 SHAPES = {
+    "minilm": lambda: hf.BertModel(hf.BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)),
     "roberta-base": lambda: hf.RobertaModel(hf.RobertaConfig(**ROBERTA)),
     "roberta-large": lambda: hf.RobertaModel(hf.RobertaConfig(**ROBERTA, **LARGE)),
     "deberta-v3-base": lambda: hf.DebertaV2Model(hf.DebertaV2Config(
@@ -53,19 +56,25 @@ def make_model(shape: str, texts: Path, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def seconds(text: str) -> float:
+    """Of a time as the program writes it: 605 ms, 5.4 s, 1 min 09 s, 2 h 30 min."""
+    units = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+) (ms|s|min|h)\b", text))
+
+
 def measured(program: str, options: list[str]) -> tuple[float, float, float]:
     """Seconds of a local step of one client and of an evaluation of all, and MiB, of a process of its own."""
     start = time.monotonic()
-    child = subprocess.Popen([program, *options, "--dry-run", "--lockstep=1"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    words = [program, *options, "--dry-run", "--lockstep=1"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     page = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"full_size.py: error: {program} failed")
     took = time.monotonic() - start
     share = (usage.ru_utime + usage.ru_stime) / took  # of a core that this process had
-    found = [float(number) / (1000 if unit == "ms" else 1) * min(share, 1) for number, unit in (
-        re.search(line + r" +([\d.]+) (ms|s)\b", page).groups()
-        for line in ("one local step of 1 clients?", "one evaluation of all clients"))]
+    found = [seconds(re.search(line + r" +(.*?)(  |$)", page, re.M)[1]) * min(share, 1)
+             for line in ("one local step of 1 clients?", "one evaluation of all clients")]  # fmt: skip
     return found[0], found[1], usage.ru_maxrss / 1024
 
 
@@ -89,7 +98,8 @@ def main() -> None:
     for method in options.methods.split(","):
         given = [f"--model={model}", f"--data={data}", f"--algorithm={method}", *further]
         step, evaluation, memory = measured(options.program, given)
-        print(f"| {options.shape} | {options.data} | {method} | {step:.2f} | {evaluation:.0f} | {memory:.0f} |", flush=True)
+        found = (options.shape, options.data, method, f"{step:.2f}", f"{evaluation:.0f}", f"{memory:.0f}")
+        print("|", " | ".join(found), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -143,3 +143,9 @@ def test_tables_say_where_flower_is_missing(load):
 def test_the_reason_of_a_failure_is_one_line(load):
     reason = load("rounds").why_not("Collecting flwr\nERROR: No matching | distribution\n[notice] a new pip\n\n")
     assert reason == "ERROR: No matching / distribution"
+
+
+@pytest.mark.parametrize("text, expected", [("605 ms", 0.605), ("5.4 s", 5.4), ("1 min 09 s", 69), ("2 h 5 min", 7500)])
+def test_times_of_a_dry_run_are_read_as_the_program_writes_them(load, text, expected):
+    pytest.importorskip("transformers")
+    assert load("full_size").seconds(text) == pytest.approx(expected)
