@@ -1,4 +1,4 @@
-"""A small random model of every architecture, and a small data set of a task for each: shared by tests that run them."""
+"""A small random model of every architecture and a small data set of a task for each, for tests that run them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Place:
 
 def places(count: int) -> list[Place]:
     draw = random.Random(3)
-    return [Place(draw.choice(NAMES), draw.choice(FOODS), draw.choice(AREAS), draw.randint(5, 60)) for _ in range(count)]
+    return [Place(*map(draw.choice, (NAMES, FOODS, AREAS)), draw.randint(5, 60)) for _ in range(count)]
 
 
 def table(rows: list[dict[str, object]], delimiter: str) -> str:

@@ -417,39 +417,6 @@ def test_an_earlier_file_is_replaced_only_with_overwrite(tmp_path: Path, words: 
         assert examples(file) == [[1], [2], [3]] * 2
 
 
-def test_update_replaces_a_file_of_an_older_format_alone(tmp_path: Path, words: Path) -> None:
-    out = tmp_path / "o.h5"
-    train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\nc\tx\n")
-    common = ["tsv", "--train", train, "--test", train, "--model", words, "--output", out, "--update"]
-    made(*common)
-    before = out.read_bytes()
-    assert "up to date" in made(*common).stdout
-    assert out.read_bytes() == before
-    with h5py.File(out, "r+") as file:
-        current = file.attrs["format_version"]
-        file.attrs["format_version"] = current - 1
-        del file["split"]
-    assert "up to date" not in made(*common).stdout
-    with h5py.File(out) as file:
-        assert (file.attrs["format_version"], file["split"].shape) == (current, (6,))
-    assert "--update and --overwrite" in prepare(*common, "--overwrite").stderr
-
-
-@pytest.mark.parametrize("change", [{"format_version": 99}, {"format": "pf2lora-results"}, None])
-def test_update_leaves_what_no_earlier_version_wrote(change: dict | None, tmp_path: Path, words: Path) -> None:
-    out = tmp_path / "o.h5"
-    if change is None:
-        out.write_text("of another program")
-    else:
-        with h5py.File(out, "w") as file:
-            file.attrs.update({"format": "pf2lora-dataset", "format_version": 1, **change})
-    before = out.read_bytes()
-    train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
-    done = prepare("tsv", "--train", train, "--model", words, "--output", out, "--update")
-    assert done.returncode == 2 and f"{out} exists" in done.stderr
-    assert out.read_bytes() == before
-
-
 @pytest.mark.skipif(not (ROOT / "data" / "wordnet.h5").is_file(), reason="data/wordnet.h5 is not prepared")
 def test_the_default_output_is_not_replaced_either() -> None:
     path = ROOT / "data" / "wordnet.h5"
