@@ -12,6 +12,7 @@ namespace pf2lora {
 namespace {
 
 constexpr std::array kActivations = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"};
+constexpr std::array kDenseActivations = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"};
 
 // Throws InputError where `value` is none of the names.
 template <class Names>
@@ -60,6 +61,8 @@ ModelConfig read(const nlohmann::json& json) {
   config.family = &family_of(json.value("model_type", ""));
   config.family->configure(json, config);
   require_one_of(kActivations, config.activation, "activation");
+  if (!config.dense_activation.empty())
+    require_one_of(kDenseActivations, config.dense_activation, "head's activation");
   check_sizes(config);
   if (config.head_width == 0) config.head_width = config.hidden / config.heads;
   if (config.key_heads == 0) config.key_heads = config.heads;

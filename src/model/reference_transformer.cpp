@@ -339,7 +339,8 @@ Tensor ReferenceTransformer::scores(const Batch& batch, const PackedIndex& index
 Losses ReferenceTransformer::loss(const Batch& batch, const AdapterSet& adapters) const {
   const torch::NoGradGuard constant;
   const PackedIndex index = index_of(batch, adapters);
-  return judge(readout_.task, scores(batch, index, adapters), index);
+  const Tensor read = scores(batch, index, adapters);
+  return judge(readout_.task, read, example_losses(readout_.task, read, index), index);
 }
 
 Gradient ReferenceTransformer::gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const {
@@ -376,10 +377,11 @@ Output ReferenceTransformer::output(const Batch& batch, const AdapterSet& adapte
 OutputLoss ReferenceTransformer::output_loss(const Batch& batch, const Tensor& output) const {
   const PackedIndex index = index_batch(batch, weights_.config.heads, options());
   const Tensor values = output.detach().requires_grad_();
-  const Tensor loss = client_means(example_losses(readout_.task, values, index), index);
+  const Tensor losses = example_losses(readout_.task, values, index);
+  const Tensor loss = client_means(losses, index);
   const Tensor cotangent = torch::autograd::grad({loss.sum()}, {values})[0];
   const torch::NoGradGuard constant;
-  return {judge(readout_.task, output, index), loss.detach(), cotangent};
+  return {judge(readout_.task, output, losses.detach(), index), loss.detach(), cotangent};
 }
 
 AdapterSet ReferenceTransformer::pullback(OutputPass& pass, const Tensor& cotangent) const {

@@ -61,25 +61,25 @@ Tensor example_losses(Task task, const Tensor& scores, const PackedIndex& index)
   return {};
 }
 
-Losses judge(Task task, const Tensor& scores, const PackedIndex& index) {
-  Losses losses{.loss = example_losses(task, scores, index), .units = index.units};
+Losses judge(Task task, const Tensor& scores, const Tensor& losses, const PackedIndex& index) {
+  Losses judged{.loss = losses, .units = index.units};
   switch (task) {
     case Task::classification:
-      losses.predicted = scores.argmax(1);
-      losses.correct = losses.predicted.eq(index.labels);
+      judged.predicted = scores.argmax(1);
+      judged.correct = judged.predicted.eq(index.labels);
       break;
     case Task::regression:
-      losses.predicted = scores.squeeze(1);
+      judged.predicted = scores.squeeze(1);
       break;
     case Task::span:
-      losses.predicted = best_spans(scores, index);
-      losses.correct = losses.predicted.eq(index.spans).all(1);
+      judged.predicted = best_spans(scores, index);
+      judged.correct = judged.predicted.eq(index.spans).all(1);
       break;
     case Task::generation:
-      losses.correct = sum_by_example(scores.argmax(1).eq(index.target_tokens).to(torch::kFloat64), index);
+      judged.correct = sum_by_example(scores.argmax(1).eq(index.target_tokens).to(torch::kFloat64), index);
       break;
   }
-  return losses;
+  return judged;
 }
 
 // Not a matrix product: 0 * NaN would carry one client's failure to the others of its group.

@@ -13,8 +13,8 @@ namespace pf2lora {
 //   generation      [S, vocabulary]  cross-entropy, summed over the example's tokens to be generated
 torch::Tensor example_losses(Task task, const torch::Tensor& scores, const PackedIndex& index);
 
-// Losses, predictions, and which of them are right.
-Losses judge(Task task, const torch::Tensor& scores, const PackedIndex& index);
+// Losses [N] of these scores, as example_losses gives them, with predictions, and which of them are right.
+Losses judge(Task task, const torch::Tensor& scores, const torch::Tensor& losses, const PackedIndex& index);
 
 // Means over each client's units: [G].
 torch::Tensor client_means(const torch::Tensor& losses, const PackedIndex& index);

@@ -1,6 +1,7 @@
 #include "model/text_problem.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/error.h"
 #include "core/sha256.h"
@@ -15,12 +16,25 @@ namespace {
 
 constexpr int64_t kEvaluationTokens = 512;  // of a batch, about
 
+// Where the model's directory has a tokenizer, which nothing else here needs.
+void check_tokenizer(const TokenDataset& dataset, const Options& options) {
+  const std::string file = options.model + "/tokenizer.json";
+  if (!std::filesystem::exists(file)) return;
+  const std::string digest = sha256_of_files({file});
+  if (digest != dataset.tokenizer_sha256)
+    throw InputError(options.data + " was tokenised with the tokenizer of " + dataset.tokenizer +
+                     " (SHA-256 " + dataset.tokenizer_sha256.substr(0, 12) + "), but " + file +
+                     " is another one (" + digest.substr(0, 12) +
+                     "); prepare it again with jobs/prepare.py --model " + options.model);
+}
+
 void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Options& options) {
   if (dataset.vocabulary_size > config.vocabulary)
     throw InputError(options.data + " was tokenised for a vocabulary of " +
                      std::to_string(dataset.vocabulary_size) + ", but " + options.model + " has " +
                      std::to_string(config.vocabulary) + "; prepare it again with jobs/prepare.py --model " +
                      options.model);
+  check_tokenizer(dataset, options);
   for (int64_t i = 0; i < dataset.size(); ++i)
     if (const int64_t length = dataset.offsets[size_t(i) + 1] - dataset.offsets[size_t(i)];
         length > config.positions)

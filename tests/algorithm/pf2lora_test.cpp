@@ -7,6 +7,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "algorithm/bilevel_objective.h"
 #include "algorithm/one_level.h"
 #include "algorithm/small_problem.h"
 
@@ -54,55 +55,17 @@ struct Point {
   }
 };
 
-// Phi(x) = F(x, y - a grad_y F(x, y; pi); xi) of each client, put together from the model's loss and
-// gradient.
-class Objective {
- public:
-  explicit Objective(const Point& point)
-      : point_(point),
-        common_(sites(), point.options.rank, point.problem.scale(point.options.rank), {"A", "B"},
-                head("common")),
-        client_(sites(), point.options.client_rank, point.problem.scale(point.options.client_rank),
-                {"C", "D"}, head("personal")) {}
-
-  Tensor next_client(const Tensor& x, const Tensor& y) const {
-    const Gradient gradient = point_.problem.model().gradient(point_.lower, adapters(x, y), Keep::nothing);
-    return y - kClientRate * split(levels_, gradient.rows)[1];
-  }
-  Tensor loss(const Tensor& x, const Tensor& y) const {
-    const Tensor losses = point_.problem.model().loss(point_.upper, adapters(x, y)).loss;
-    const auto mean = [&](size_t g) {
-      const auto& offsets = point_.upper.client_offsets;
-      return losses.slice(0, offsets[g], offsets[g + 1]).mean();
-    };
-    return torch::stack({mean(0), mean(1)});
-  }
-  Tensor value(const Tensor& x) const { return loss(x, next_client(x, point_.y)); }
-
- private:
-  const std::vector<Site>& sites() const { return point_.problem.model().sites(); }
-  std::optional<HeadShape> head(const std::string& owner) const {
-    return point_.options.head == owner ? point_.problem.model().head() : std::nullopt;
-  }
-  AdapterSet adapters(const Tensor& x, const Tensor& y) const {
-    const std::array rows = {x, y};
-    return compose(levels_, rows);
-  }
-
-  const Point& point_;
-  Level common_, client_;
-  std::array<const Level*, 2> levels_ = {&common_, &client_};
-};
+BilevelObjective objective_of(const Point& point) {
+  return {point.problem, point.options, point.lower, point.upper, kClientRate};
+}
 
 // Every coordinate of x by a central difference.
-Tensor difference_gradient(const Objective& objective, const Tensor& x) {
-  constexpr double h = 1e-5;
-  Tensor gradient = torch::empty_like(x);
-  for (int64_t i = 0; i < x.size(1); ++i) {
-    Tensor ahead = x.clone(), behind = x.clone();
-    ahead.select(1, i).add_(h);
-    behind.select(1, i).sub_(h);
-    gradient.select(1, i).copy_((objective.value(ahead) - objective.value(behind)) / (2 * h));
+Tensor difference_gradient(const BilevelObjective& objective, const Point& point) {
+  Tensor gradient = torch::empty_like(point.x);
+  for (int64_t i = 0; i < point.x.size(1); ++i) {
+    Tensor along = torch::zeros_like(point.x);
+    along.select(1, i).fill_(1);
+    gradient.select(1, i).copy_(objective.slope(point.x, point.y, along));
   }
   return gradient;
 }
@@ -116,8 +79,8 @@ TEST(Hypergradient, AgreesWithDifferencesOfTheBilevelObjective) {
   top.layers = {1};
   for (const auto& [small, head] : {std::pair{cls, "common"}, {mean, "common"}, {top, "personal"}}) {
     const Point point(small, head);
-    const Objective objective(point);
-    const Tensor expected = difference_gradient(objective, point.x);
+    const BilevelObjective objective = objective_of(point);
+    const Tensor expected = difference_gradient(objective, point);
     const Pf2Lora::Step exact = point.step(point.make("exact"));
     const Pf2Lora::Step first_order = point.step(point.make("first-order"));
     for (int64_t g = 0; g < 2; ++g) {
@@ -129,7 +92,7 @@ TEST(Hypergradient, AgreesWithDifferencesOfTheBilevelObjective) {
                 << relative_error(first_order.hypergradient[g], expected[g]) << "\n";
     }
     EXPECT_LT(relative_error(exact.next_client, objective.next_client(point.x, point.y)), 1e-14);
-    EXPECT_LT(relative_error(exact.loss, objective.value(point.x)), 1e-13);
+    EXPECT_LT(relative_error(exact.loss, objective.value(point.x, point.y)), 1e-13);
     EXPECT_TRUE(torch::equal(first_order.next_client, exact.next_client));
   }
 }

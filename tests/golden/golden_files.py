@@ -1,6 +1,7 @@
 """HDF5 files of numbers that the C++ code is compared with, kept while what made them stays the same."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -40,3 +41,23 @@ def new_file(path: Path, made_by: str):
 def write(group, values: dict) -> None:
     for name, tensor in values.items():
         group[name] = tensor.detach().numpy()
+
+
+def make_stale(output: Path, made_by: str, makers: dict[str, Callable[[Path], None]], load: Callable[[], None]) -> None:
+    """Has those of the files OUTPUT/NAME.h5 made that are not of this recipe; `load` imports what makers need."""
+    output.mkdir(parents=True, exist_ok=True)
+    stale = [name for name in makers if not is_current(output / f"{name}.h5", made_by)]
+    if not stale:
+        print(f"{output} is up to date")
+        return
+    load()
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in stale:
+        path = output / f"{name}.h5"
+        makers[name](path)
+        print(f"wrote {path}", flush=True)

@@ -24,11 +24,12 @@ Files that this script has written with the same versions of everything are kept
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-from golden_files import is_current, new_file, recipe, write
+from golden_files import make_stale, new_file, recipe, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {
@@ -302,13 +303,20 @@ def train(group, encoder, examples, classes, random, steps=20) -> None:
     group.attrs["learning_rate"] = 2e-3
 
 
+def load_packages() -> None:
+    """Slow, and not needed where nothing is to be made."""
+    global peft, torch, transformers
+    import peft
+    import torch
+    import transformers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
     made_by = recipe(
         Path(__file__),
         ("torch", "transformers", "peft", "tokenizers"),
@@ -316,26 +324,10 @@ def main() -> None:
         (given.model / "config.json").read_bytes(),
         str((given.model / "model.safetensors").resolve().stat().st_size).encode(),
     )
-
-    files = {name: given.output / f"small_{name}.h5" for name in SMALL} | {"minilm": given.output / "minilm.h5"}
-    stale = [name for name, path in files.items() if not is_current(path, made_by)]
-    if not stale:
-        print(f"{given.output} is up to date")
-        return
-    global peft, torch, transformers  # slow to import, and not needed where nothing is to be made
-    import peft
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for name in stale:
-        if name == "minilm":
-            make_minilm(files[name], made_by, given.model, given.wordnet)
-        else:
-            make_small(files[name], made_by, *SMALL[name])
-        print(f"wrote {files[name]}")
+    makers = {f"small_{name}": partial(make_small, made_by=made_by, activation=activation, with_head=with_head)
+              for name, (activation, with_head) in SMALL.items()}
+    makers["minilm"] = partial(make_minilm, made_by=made_by, model=given.model, wordnet=given.wordnet)
+    make_stale(given.output, made_by, makers, load_packages)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ matrix, W + scale B A, and differentiated there; make_bert_golden.py has PEFT's 
 import argparse
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from golden_files import is_current, new_file, recipe, write
+from golden_files import make_stale, new_file, recipe, write
 
 CLASSES = 5
 RANK, SCALE = 3, 3.0
@@ -438,30 +439,23 @@ def make(path: Path, made_by: str, family: Family) -> None:
             write_readout(group, network, examples, gradient_rows, pairs, top, head)
 
 
+def load_packages() -> None:
+    """Slow, and not needed where nothing is to be made."""
+    global torch, transformers
+    import torch
+    import transformers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
     made_by = recipe(Path(__file__), ("torch", "transformers"))
-
     wanted = {f"family_{name}": family for name, family in FAMILIES.items()}
     if os.environ.get("PF2LORA_FULL_SIZE") == "1":
         wanted |= FULL_SIZE
-    stale = [name for name in wanted if not is_current(given.output / f"{name}.h5", made_by)]
-    if not stale:
-        print(f"{given.output} is up to date")
-        return
-    global torch, transformers  # slow to import, and not needed where nothing is to be made
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for name in stale:
-        make(given.output / f"{name}.h5", made_by, wanted[name])
-        print(f"wrote {given.output / name}.h5", flush=True)
+    makers = {name: partial(make, made_by=made_by, family=family) for name, family in wanted.items()}
+    make_stale(given.output, made_by, makers, load_packages)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ model.safetensors as transformers saves them). Every file:
     client                              [prompts] whose adapters each is continued with: 0, 1 or 2
     adapters/<client>/<site>/A, B       LoRA pairs of PEFT, with the attribute scale on adapters; of one module that
                                         holds query, key and value, a site each
-    generated/<rule>/tokens, offsets    what follows each prompt, without the end token; attributes most_tokens, beams,
+    generated/<rule>/prompts            the numbers of those that are continued: all, or about a quarter
+    generated/<rule>/tokens, offsets    what follows each of them, without the end token; attributes most_tokens, beams,
                                         no_repeat_ngram and length_penalty
     attribute end_token
 
@@ -20,43 +21,27 @@ Files that this script has written with the same versions of everything are kept
 """
 
 import argparse
-import hashlib
 from collections import Counter
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
-import h5py
 import numpy as np
+from golden_files import make_stale, new_file, recipe
 
 PROMPTS, POSITIONS, VOCABULARY, CLIENTS, RANK, ALPHA = 100, 48, 120, 3, 3, 6
 RULES = {  # most_tokens, beams, no_repeat_ngram, length_penalty
     "greedy": (20, 1, 0, 1.0),
+    "beams_4": (20, 4, 0, 1.0),
     "greedy_ngram_4": (20, 1, 4, 1.0),
     "greedy_ngram_1": (20, 1, 1, 1.0),
-    "beams_4": (20, 4, 0, 1.0),
     "beams_4_penalty": (20, 4, 0, 0.9),
     "beams_4_ngram_4": (20, 4, 4, 1.0),
     "beams_4_penalty_ngram_4": (20, 4, 4, 0.9),
     "beams_10_penalty_ngram_4": (12, 10, 4, 0.9),
     "beams_4_longer_ngram_2": (12, 4, 2, 2.0),
 }
+OF_ALL_PROMPTS = ("greedy", "beams_4")
 FUSED = {"attn.c_attn": ("query", "key", "value")}  # in equal parts
-
-
-def recipe() -> str:
-    """Changes where the files would."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name in ("torch", "transformers", "peft"):
-        digest.update(f"{name} {version(name)}".encode())
-    return digest.hexdigest()
-
-
-def is_current(path: Path, made_by: str) -> bool:
-    try:
-        with h5py.File(path) as file:
-            return file.attrs.get("made_by") == made_by
-    except OSError:
-        return False
 
 
 def configuration(name: str):
@@ -143,14 +128,14 @@ def make(path: Path, made_by: str, name: str) -> None:
     prompts = [torch.randint(0, VOCABULARY, (length,), generator=random).tolist() for length in lengths]
     client = sorted(i % CLIENTS for i in range(PROMPTS))
 
-    def continued(rule, end_token):
-        return [generate(models[c], ids, rule, end_token) for c, ids in zip(client, prompts)]
+    def continued(rule, end_token, chosen=range(PROMPTS)):
+        return [generate(models[client[i]], prompts[i], rule, end_token) for i in chosen]
 
     # The token that ends texts is one that would stand in a good part of them.
     found = Counter(token for text in continued(RULES["greedy"], None) for token in set(text))
     end_token = min(found, key=lambda token: (abs(found[token] - PROMPTS // 4), token))
-    unfinished = path.with_suffix(".part")
-    with h5py.File(unfinished, "w") as file:
+    some = [i for i in range(PROMPTS) if i < 4 or i % 4 == 0]  # the shortest and the longest among them
+    with new_file(path, made_by) as file:
         for key, values in flat(prompts).items():
             file[key] = values
         file["client"] = np.array(client, dtype=np.int32)
@@ -160,41 +145,33 @@ def make(path: Path, made_by: str, name: str) -> None:
                 file[f"adapters/{c}/{key}"] = value
         file.attrs["end_token"] = end_token
         for rule_name, rule in RULES.items():
-            texts = continued(rule, end_token)
+            chosen = list(range(PROMPTS)) if rule_name in OF_ALL_PROMPTS else some
+            texts = continued(rule, end_token, chosen)
             group = file.create_group(f"generated/{rule_name}")
             group.attrs.update(zip(("most_tokens", "beams", "no_repeat_ngram", "length_penalty"), rule))
+            group["prompts"] = np.array(chosen, dtype=np.int64)
             for key, values in flat(texts).items():
                 group[key] = values
-            room = [min(rule[0], POSITIONS - length) for length in lengths]
+            room = [min(rule[0], POSITIONS - lengths[i]) for i in chosen]
             ended = sum(len(text) < most for text, most in zip(texts, room))
-            print(f"{name} {rule_name}: {ended} of {PROMPTS} texts end, {len(set(map(tuple, texts)))} differ")
-        file.attrs["made_by"] = made_by
-    unfinished.replace(path)
+            print(f"{name} {rule_name}: {ended} of {len(chosen)} texts end, {len(set(map(tuple, texts)))} differ")
+
+
+def load_packages() -> None:
+    """Slow, and not needed where nothing is to be made."""
+    global peft, torch, transformers
+    import peft
+    import torch
+    import transformers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
-    made_by = recipe()
-
-    files = {name: given.output / f"generation_{name}.h5" for name in ("gpt2", "llama", "qwen2")}
-    stale = [name for name, path in files.items() if not is_current(path, made_by)]
-    if not stale:
-        print(f"{given.output} is up to date")
-        return
-    global peft, torch, transformers  # slow to import, and not needed where nothing is to be made
-    import peft
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for name in stale:
-        make(files[name], made_by, name)
-        print(f"wrote {files[name]}")
+    made_by = recipe(Path(__file__), ("torch", "transformers", "peft"))
+    makers = {f"generation_{name}": partial(make, made_by=made_by, name=name) for name in ("gpt2", "llama", "qwen2")}
+    make_stale(given.output, made_by, makers, load_packages)
 
 
 if __name__ == "__main__":
