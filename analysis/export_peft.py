@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from . import export_readme
+from . import command, export_readme
 from .architectures import ARCHITECTURES, Architecture, beside, by_module
 from .loader import Adapters, FormatError, Pair, load_adapters, load_scores
 
-BAD_USE, BAD_INPUT = 2, 3
 TASKS = {"features": "FEATURE_EXTRACTION", "classification": "SEQ_CLS", "language-model": "CAUSAL_LM"}
 
 
@@ -201,18 +200,15 @@ def main(arguments=None) -> int:
                         help="the model that it is for: AutoModel (features), AutoModelForSequenceClassification or "
                              "AutoModelForCausalLM; auto: with the head inside where transformers has it in that form")
     chosen = parser.parse_args(arguments)
-    try:
+
+    def write() -> None:
         print(export(chosen.run, chosen.output, chosen.client, chosen.model, chosen.base, chosen.task))
-    except FormatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+
+    try:
+        return command.ended(write, "the folder")
     except NoSuchClient as error:
         print(f"error: --client: {error}", file=sys.stderr)
-        return BAD_USE
-    except OSError as error:
-        print(f"error: the folder cannot be written: {error}; choose another --output", file=sys.stderr)
-        return BAD_USE
-    return 0
+        return command.BAD_USE
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import answers
+from . import answers, command
 from .generation_scorers import NAMES, Example, scorers
 from .loader import FormatError
 from .table import Table, number
 
-BAD_USE, BAD_INPUT = 2, 3
 _DIGITS = 4  # as the E2E challenge's script prints them
 
 
@@ -153,22 +152,16 @@ def main(arguments=None) -> int:
     names = chosen.scores.split(",")
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"--scores: '{unknown[0]}' is none of {', '.join(NAMES)}")
-    try:
+
+    def tell() -> None:
         page, values, lacking = _scored(chosen, names)
         print(page, end="")
         for line in lacking:
             print(f"warning: not available: {line}", file=sys.stderr)
         if chosen.output:
-            Path(chosen.output).mkdir(parents=True, exist_ok=True)
-            for ending, text in (("md", page), ("json", json.dumps(values, indent=2) + "\n")):
-                (Path(chosen.output) / f"generation_scores.{ending}").write_text(text, encoding="utf-8")
-    except FormatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"error: the scores cannot be written: {error}; choose another --output", file=sys.stderr)
-        return BAD_USE
-    return 0
+            command.write_scores(chosen.output, "generation_scores", page, values)
+
+    return command.ended(tell, "the scores")
 
 
 def _scored(chosen, names) -> tuple[str, dict, list[str]]:

@@ -6,13 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import comparison_page, federation, figures, page, rank_study_page, spectra, tables
+from . import command, comparison_page, federation, figures, page, rank_study_page, spectra, tables
 from .comparison import is_folder
 from .loader import FormatError
 from .runs import Configuration, Run, differing, group, read, show
 from .table import DASH, Table
 
-BAD_USE, BAD_INPUT = 2, 3
 _PROVENANCE = (
     ("program_version", "program"), ("git_commit", "commit"), ("command_line", "command"),
     ("start_utc", "start (UTC)"), ("end_utc", "end (UTC)"), ("hosts", "hosts"), ("ranks", "MPI ranks"),
@@ -152,20 +151,16 @@ def main(arguments=None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.details < 0:
         parser.error(f"--details is {chosen.details}: give 0 or more")
-    try:
+
+    def report() -> None:
         if len(chosen.results) == 1 and is_folder(chosen.results[0]):
             print(comparison_page.write(chosen.results[0], chosen.output, chosen.reference, chosen.details))
-        else:
-            # A shell's results/* has the last comparison among the runs.
-            runs = [path for path in chosen.results if not (Path(path) / page.WRITTEN).is_file()]
-            print(write_report(runs or chosen.results, chosen.output, chosen.details))
-    except FormatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"error: the report cannot be written: {error}; choose another --output", file=sys.stderr)
-        return BAD_USE
-    return 0
+            return
+        # A shell's results/* has the last comparison among the runs.
+        runs = [path for path in chosen.results if not (Path(path) / page.WRITTEN).is_file()]
+        print(write_report(runs or chosen.results, chosen.output, chosen.details))
+
+    return command.ended(report, "the report")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 
-from . import answers, metrics
-from .loader import FormatError
+from . import answers, command, metrics
 from .table import Table, number
 
-BAD_USE, BAD_INPUT = 2, 3
 _DIGITS = 4
 
 
@@ -63,8 +58,8 @@ def table(scores: dict[int | None, dict[str, float]], model: str, round_number: 
     return found
 
 
-def as_json(by_model: dict[str, dict[int | None, dict[str, float]]], round_number: int) -> str:
-    """null where there is no score."""
+def as_values(by_model: dict[str, dict[int | None, dict[str, float]]], round_number: int) -> dict:
+    """What JSON holds; None where there is no score."""
     def plain(values):
         return {name: None if math.isnan(value) else value for name, value in values.items()}
 
@@ -72,7 +67,7 @@ def as_json(by_model: dict[str, dict[int | None, dict[str, float]]], round_numbe
     for model, scores in by_model.items():
         found[model] = {"overall": plain(scores[None]), "mean_over_clients": plain(mean_over_clients(scores)),
                         "clients": {str(k): plain(values) for k, values in scores.items() if k is not None}}
-    return json.dumps(found, indent=2) + "\n"
+    return found
 
 
 def main(arguments=None) -> int:
@@ -86,19 +81,13 @@ def main(arguments=None) -> int:
     parser.add_argument("--data", metavar="FILE", help="the run's dataset.h5 [where the run's options say]")
     parser.add_argument("--output", metavar="DIR", help="also writes span_scores.md and span_scores.json")
     chosen = parser.parse_args(arguments)
-    try:
+
+    def tell() -> None:
         questions = answers.read(chosen.run, "span", chosen.round, chosen.data)
         found = {model: score(questions, model) for model in questions.models}
         page = "\n".join(table(scores, model, questions.round).markdown() for model, scores in found.items())
         print(page, end="")
         if chosen.output:
-            Path(chosen.output).mkdir(parents=True, exist_ok=True)
-            for ending, content in (("md", page), ("json", as_json(found, questions.round))):
-                (Path(chosen.output) / f"span_scores.{ending}").write_text(content, encoding="utf-8")
-    except FormatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"error: the scores cannot be written: {error}; choose another --output", file=sys.stderr)
-        return BAD_USE
-    return 0
+            command.write_scores(chosen.output, "span_scores", page, as_values(found, questions.round))
+
+    return command.ended(tell, "the scores")

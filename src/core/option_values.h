@@ -10,6 +10,10 @@
 
 namespace pf2lora {
 
+// What --targets chooses from: the linear layers of a transformer layer that may be adapted.
+inline const std::vector<std::string> kTargets = {"query", "key",          "value", "attention-output",
+                                                  "gate",  "intermediate", "output"};
+
 // Sets the option's field. Throws OptionError for a text that is not of the option's type or breaks its
 // constraint, and for text that an ini file could not hold; the message says what would be allowed.
 void assign_value(const OptionEntry& entry, std::string_view text);

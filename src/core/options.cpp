@@ -1,5 +1,7 @@
 #include "core/options.h"
 
+#include "core/option_values.h"
+
 namespace pf2lora {
 namespace {
 
@@ -159,7 +161,7 @@ void Options::visit(OptionVisitor& v) {
   v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank",
            positive().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("targets", targets, "adapted matrices of a layer",
-           one_of({"query", "key", "value", "attention-output", "gate", "intermediate", "output"})
+           one_of(kTargets)
                .only_with("problem", {"transformer"})
                .not_with("algorithm", without_pairs));
   v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0",

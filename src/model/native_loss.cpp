@@ -42,8 +42,7 @@ std::pair<int64_t, int64_t> best_span(const T* scores, int64_t tokens) {
   return {best_first, best_last};
 }
 
-}  // namespace
-
+// The tokens to be generated of all examples, end to end.
 std::vector<int32_t> target_tokens(const Batch& batch) {
   std::vector<int32_t> tokens;
   for (size_t i = 0; i < batch.targets.size(); ++i)
@@ -51,6 +50,8 @@ std::vector<int32_t> target_tokens(const Batch& batch) {
                   batch.tokens.begin() + batch.token_offsets[i + 1]);
   return tokens;
 }
+
+}  // namespace
 
 template <class T>
 Losses native_losses(Task task, const native::Kernels<T>& kernels, const Tensor& scores, const Batch& batch,

@@ -22,7 +22,4 @@ template <class T>
 void native_loss_gradient_tangent(Task task, const native::Kernels<T>& kernels, std::span<const T> scores,
                                   const T* t_scores, const native::BatchShape& shape, T* t_d_scores);
 
-// The tokens to be generated of all examples, end to end.
-std::vector<int32_t> target_tokens(const Batch& batch);
-
 }  // namespace pf2lora

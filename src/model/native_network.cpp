@@ -28,13 +28,6 @@ native::Activation activation(const std::string& name) {
                           : native::Activation::gelu_tanh;
 }
 
-template <class T>
-std::vector<T> copy(const Tensor& x) {
-  if (!x.defined()) return {};
-  const Tensor contiguous = x.contiguous();
-  return {contiguous.data_ptr<T>(), contiguous.data_ptr<T>() + contiguous.numel()};
-}
-
 // A decoder's last token stands for an example as a target does, since attention by example is not causal.
 native::Per scored_rows(const Readout& readout) {
   if (readout.task == Task::generation || (readout.by_example() && readout.pooling == Pooling::last))
@@ -92,7 +85,7 @@ native::FrozenLayer<T> NativeNetwork<T>::frozen(const FrozenLinear& linear, int6
     if (value) layer.value.back() = forwards ? transposed() : plain();
     if (gradient) layer.gradient.back() = forwards ? plain() : transposed();
   }
-  if (forwards) layer.bias = copy<T>(linear.bias);
+  if (forwards) layer.bias = numbers_of<T>(linear.bias);
   return layer;
 }
 
@@ -123,10 +116,10 @@ ValueId NativeNetwork<T>::by_head(Graph& graph, ValueId x, const FrozenLinear& l
 template <class T>
 ValueId NativeNetwork<T>::norm(Graph& graph, std::vector<ValueId> of, const FrozenNorm& norm, Per per) const {
   const double epsilon = config_.norm_epsilon;
-  auto operation =
-      config_.norm == NormKind::layer
-          ? std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), copy<T>(norm.bias), epsilon)
-          : std::make_unique<native::AddNormOperation<T>>(copy<T>(norm.weight), epsilon);
+  auto operation = config_.norm == NormKind::layer
+                       ? std::make_unique<native::AddNormOperation<T>>(numbers_of<T>(norm.weight),
+                                                                       numbers_of<T>(norm.bias), epsilon)
+                       : std::make_unique<native::AddNormOperation<T>>(numbers_of<T>(norm.weight), epsilon);
   return graph.add(std::move(operation), std::move(of), per, config_.hidden);
 }
 

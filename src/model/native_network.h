@@ -15,6 +15,14 @@
 
 namespace pf2lora {
 
+// The numbers of a tensor of type T, row after row; none where it is undefined.
+template <class T>
+std::vector<T> numbers_of(const torch::Tensor& x) {
+  if (!x.defined()) return {};
+  const torch::Tensor contiguous = x.contiguous();
+  return {contiguous.data_ptr<T>(), contiguous.data_ptr<T>() + contiguous.numel()};
+}
+
 // What a layer starts from: its input and, where they are ready, the frozen products of its projections.
 struct LayerStart {
   native::ValueId hidden = 0;

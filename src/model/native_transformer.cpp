@@ -39,13 +39,6 @@ native::BatchShape shape_of(const Batch& batch, const Readout& readout) {
   return shape;
 }
 
-template <class T>
-std::vector<T> copy(const Tensor& x) {
-  if (!x.defined()) return {};
-  const Tensor contiguous = x.contiguous();
-  return {contiguous.data_ptr<T>(), contiguous.data_ptr<T>() + contiguous.numel()};
-}
-
 // [G] means over each client's units.
 Tensor client_means(const Losses& losses, const Batch& batch) {
   std::vector<Tensor> means;
@@ -80,8 +73,8 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
       frozen_parameters_(weights.parameters()),
       words_(weights.words),
       positions_(weights.positions),
-      embedding_gain_(copy<T>(weights.embedding_norm.weight)),
-      embedding_shift_(copy<T>(weights.embedding_norm.bias)),
+      embedding_gain_(numbers_of<T>(weights.embedding_norm.weight)),
+      embedding_shift_(numbers_of<T>(weights.embedding_norm.bias)),
       network_(weights, sites_, readout, storage),
       cache_(prefix_cache_bytes),
       features_(prefix_cache_bytes) {}
@@ -225,6 +218,19 @@ Tensor NativeTransformer<T>::scores(const Run& run) const {
   return scores;
 }
 
+// What contiguous scores are worth.
+template <class T>
+OutputLoss NativeTransformer<T>::worth(const Batch& batch, const native::BatchShape& shape,
+                                       const Tensor& scores) const {
+  OutputLoss found{
+      native_losses<T>(readout_.task, network_.kernels, scores, batch, shape), {}, torch::empty_like(scores)};
+  found.loss = client_means(found.examples, batch);
+  native_loss_gradient<T>(readout_.task, network_.kernels,
+                          {scores.template data_ptr<T>(), size_t(scores.numel())}, batch, shape,
+                          found.cotangent.template data_ptr<T>());
+  return found;
+}
+
 template <class T>
 AdapterSet NativeTransformer<T>::gradient_of(Run& run, const T* d_scores) const {
   const int64_t count = run.pass.batch.rows(network_.scored) * network_.score_width;
@@ -277,8 +283,8 @@ Gradient NativeTransformer<T>::gradient(const Batch& batch, const AdapterSet& ad
   if (keep == Keep::nothing && batch.clients.size() > 1 && is_large(batch))
     return gradient_by_client(batch, adapters);
   auto made = run(batch, adapters, keep == Keep::pass ? Reach::tangent : Reach::gradient);
-  const OutputLoss worth = output_loss(batch, scores(*made));
-  Gradient result{worth.loss, gradient_of(*made, worth.cotangent.template data_ptr<T>()), nullptr};
+  const OutputLoss found = worth(batch, made->pass.batch, scores(*made));
+  Gradient result{found.loss, gradient_of(*made, found.cotangent.template data_ptr<T>()), nullptr};
   if (keep == Keep::pass) result.pass = std::move(made);
   return result;
 }
@@ -314,15 +320,7 @@ Output NativeTransformer<T>::output(const Batch& batch, const AdapterSet& adapte
 
 template <class T>
 OutputLoss NativeTransformer<T>::output_loss(const Batch& batch, const Tensor& output) const {
-  const Tensor scores = output.contiguous();
-  const native::BatchShape shape = shape_of(batch, readout_);
-  OutputLoss worth{
-      native_losses<T>(readout_.task, network_.kernels, scores, batch, shape), {}, torch::empty_like(scores)};
-  worth.loss = client_means(worth.examples, batch);
-  native_loss_gradient<T>(readout_.task, network_.kernels,
-                          {scores.template data_ptr<T>(), size_t(scores.numel())}, batch, shape,
-                          worth.cotangent.template data_ptr<T>());
-  return worth;
+  return worth(batch, shape_of(batch, readout_), output.contiguous());
 }
 
 // The example of each row of scores.

@@ -56,6 +56,7 @@ class NativeTransformer final : public Model {
   void start(const Batch& batch, native::Pass<T>& pass) const;
   std::unique_ptr<Run> run(const Batch& batch, const AdapterSet& adapters, native::Reach reach) const;
   torch::Tensor scores(const Run& run) const;
+  OutputLoss worth(const Batch& batch, const native::BatchShape& shape, const torch::Tensor& scores) const;
   AdapterSet gradient_of(Run& run, const T* d_scores) const;
   // Clients one after the other: the same bits in less memory.
   bool is_large(const Batch& batch) const;

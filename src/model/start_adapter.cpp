@@ -14,9 +14,11 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/option_values.h"
 #include "core/text.h"
 #include "model/family.h"
 #include "model/safetensors.h"
+#include "model/transformer.h"
 #include "model/transformer_weights.h"
 
 namespace pf2lora {
@@ -25,8 +27,6 @@ namespace {
 using torch::Tensor;
 
 const std::string kRoot = "base_model.model.", kDown = ".lora_A.weight", kUp = ".lora_B.weight";
-const std::vector<std::string> kTargets = {"query", "key",          "value", "attention-output",
-                                           "gate",  "intermediate", "output"};
 // What transformers calls the layers of a head, and the slices that they are.
 const std::map<std::string, std::string> kHeadModules = {
     {"classifier", "head"},        {"classifier.out_proj", "head"},  {"score", "head"},
@@ -266,8 +266,9 @@ class StartAdapter {
     if (head_.contains("head/dense.weight") != (shape->dense > 0))
       throw unlike(std::string("has a head ") + (shape->dense > 0 ? "without" : "with") +
                        " a dense layer before its scores, unlike the run",
-                   shape->dense > 0 ? "--classifier linear, or an adapter whose modules_to_save holds that layer too"
-                                    : "--classifier dense");
+                   shape->dense > 0
+                       ? "--classifier linear, or an adapter whose modules_to_save holds that layer too"
+                       : "--classifier dense");
     for (const auto& [name, sizes] : wanted) {
       if (!head_.contains(name)) throw bad("has a head without its " + name + kAnotherFolder);
       if (head_[name].sizes() != torch::IntArrayRef(sizes))
@@ -288,7 +289,7 @@ class StartAdapter {
   // What transformers' model reads with such a head.
   void check_pooling() const {
     const std::string reads = config_.causal ? "last" : config_.dense_activation.empty() ? "pooler" : "cls";
-    const std::string own = options_.pooling != "auto" ? options_.pooling : config_.causal ? "last" : "cls";
+    const std::string own = chosen_pooling(options_, config_);
     if (own != reads)
       throw unlike("has a head that reads '" + reads + "' in transformers, and the run's reads '" + own + "'",
                    "--pooling " + reads);
@@ -317,8 +318,8 @@ Problem::Start read_start_adapter(const Options& options, const ModelConfig& con
   try {
     return StartAdapter(options, config, model).start();
   } catch (const nlohmann::json::exception& error) {
-    throw InputError(start_adapter_files(options.start_adapter)[0] + " cannot be understood (" + error.what() +
-                     ")" + kAnotherFolder);
+    throw InputError(start_adapter_files(options.start_adapter)[0] + " cannot be understood (" +
+                     error.what() + ")" + kAnotherFolder);
   } catch (const std::regex_error& error) {
     throw InputError(start_adapter_files(options.start_adapter)[0] + " has an alpha_pattern that is none (" +
                      error.what() + ")" + kAnotherFolder);

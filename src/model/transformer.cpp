@@ -12,11 +12,11 @@ namespace pf2lora {
 namespace {
 
 Pooling pooling(const Options& options, const ModelConfig& config) {
-  if (options.pooling == "auto") return config.causal ? Pooling::last : Pooling::cls;
-  return options.pooling == "cls"      ? Pooling::cls
-         : options.pooling == "pooler" ? Pooling::pooler
-         : options.pooling == "last"   ? Pooling::last
-                                       : Pooling::mean;
+  const std::string chosen = chosen_pooling(options, config);
+  return chosen == "cls"      ? Pooling::cls
+         : chosen == "pooler" ? Pooling::pooler
+         : chosen == "last"   ? Pooling::last
+                              : Pooling::mean;
 }
 
 Readout readout(const Options& options, const ModelConfig& config, Task task, int64_t classes) {
@@ -78,6 +78,11 @@ bool generates(const Options& options, const Demands& demands, const ModelConfig
 
 }  // namespace
 
+std::string chosen_pooling(const Options& options, const ModelConfig& config) {
+  if (options.pooling != "auto") return options.pooling;
+  return config.causal ? "last" : "cls";
+}
+
 std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfig& config, Task task,
                                         int64_t classes, const Demands& demands, int64_t local_rank) {
   const Readout read = readout(options, config, task, classes);
@@ -88,8 +93,8 @@ std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfi
       options.model, config,
       {.pooler = read.by_example() && read.pooling == Pooling::pooler, .scores = task == Task::generation},
       torch::dtype(wide ? torch::kFloat64 : torch::kFloat32).device(device));
-  std::vector<Site> sites = transformer_sites(config, options.targets,
-                                              parse_adapted_layers(options.adapted_layers, config.layers));
+  std::vector<Site> sites =
+      transformer_sites(config, options.targets, parse_adapted_layers(options.adapted_layers, config.layers));
   const int64_t cache = options.prefix_cache << 20;
   std::unique_ptr<Model> model;
   if (!native)

@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "algorithm/bare_problem.h"
 #include "algorithm/bilevel_objective.h"
 #include "algorithm/pf2lora.h"
 #include "model/golden_family.h"
@@ -16,41 +17,23 @@ using torch::Tensor;
 constexpr double kClientRate = 0.2;
 
 // A model of a golden file, with nothing around it.
-class FamilyProblem final : public Problem {
+class FamilyProblem final : public BareProblem {
  public:
   FamilyProblem(const FamilyFile& family, const GoldenModel& of) : comparison_(family.golden, of) {}
 
   Batch batch(const std::vector<std::vector<int64_t>>& rows) const { return comparison_.batch({0, 1}, rows); }
 
   const Model& model() const override { return comparison_.model(); }
-  double scale(int64_t rank) const override { return 4 / double(rank); }
-  Batch training_batch(const std::vector<int64_t>&, Purpose, int64_t, int64_t, int64_t) const override {
-    return {};
-  }
-  std::vector<Batch> evaluation_batches(const std::vector<int64_t>&, Split) const override { return {}; }
-  int64_t train_examples(int64_t) const override { return 0; }
-  double work(int64_t) const override { return 1; }
-  const std::vector<std::string>& class_names() const override { return class_names_; }
-  const Partition& partition() const override { return partition_; }
-  std::vector<int64_t> class_counts(std::span<const int64_t>) const override { return {}; }
-  int64_t prefix_bytes() const override { return 0; }
-  double target_norm(int64_t) const override { return 0; }
-  int64_t target_rank(int64_t) const override { return 0; }
-  std::vector<std::pair<std::string, std::string>> provenance() const override { return {}; }
 
  private:
   Comparison comparison_;
-  std::vector<std::string> class_names_;
-  Partition partition_;
 };
 
 Tensor hypergradient(const FamilyProblem& problem, const Options& options, const std::string& mode,
                      const std::array<Tensor, 2>& at, const Batch& lower, const Batch& upper) {
   Pf2LoraOptions own;
   own.hypergradient = mode;
-  return Pf2Lora(options, own, problem)
-      .bilevel_step(at[0], at[1], lower, upper, kClientRate)
-      .hypergradient;
+  return Pf2Lora(options, own, problem).bilevel_step(at[0], at[1], lower, upper, kClientRate).hypergradient;
 }
 
 struct SlopeErrors {

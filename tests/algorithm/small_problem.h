@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "algorithm/algorithm.h"
+#include "algorithm/bare_problem.h"
 #include "data/sampler.h"
 #include "model/small_transformer.h"
 
 namespace pf2lora {
 
-class SmallProblem final : public Problem {
+class SmallProblem final : public BareProblem {
  public:
   // Client k holds k + 3 examples, and draws batches of `batch_size` from them.
   explicit SmallProblem(SmallTransformer small = {}, torch::ScalarType type = torch::kFloat64,
@@ -38,7 +39,6 @@ class SmallProblem final : public Problem {
   }
 
   const Model& model() const override { return model_; }
-  double scale(int64_t rank) const override { return 4 / double(rank); }
   Batch training_batch(const std::vector<int64_t>& clients, Purpose purpose, int64_t round, int64_t step,
                        int64_t slot) const override {
     std::vector<std::vector<int64_t>> rows;
@@ -47,18 +47,9 @@ class SmallProblem final : public Problem {
                                 partition_.clients[size_t(client)].train, batch_size_));
     return pack(clients, rows, {tokens_, offsets_, labels_});
   }
-  std::vector<Batch> evaluation_batches(const std::vector<int64_t>&, Split) const override { return {}; }
   int64_t train_examples(int64_t client) const override {
     return int64_t(partition_.clients[size_t(client)].train.size());
   }
-  double work(int64_t) const override { return 1; }
-  const std::vector<std::string>& class_names() const override { return class_names_; }
-  const Partition& partition() const override { return partition_; }
-  std::vector<int64_t> class_counts(std::span<const int64_t>) const override { return {}; }
-  int64_t prefix_bytes() const override { return 0; }
-  double target_norm(int64_t) const override { return 0; }
-  int64_t target_rank(int64_t) const override { return 0; }
-  std::vector<std::pair<std::string, std::string>> provenance() const override { return {}; }
 
  private:
   static TransformerWeights convert(TransformerWeights weights, torch::ScalarType type) {
@@ -84,8 +75,6 @@ class SmallProblem final : public Problem {
   int64_t batch_size_;
   std::vector<int32_t> tokens_, labels_;
   std::vector<int64_t> offsets_ = {0};
-  Partition partition_;
-  std::vector<std::string> class_names_;
 };
 
 inline Options small_options() {

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import transformers as hf
+from scale import seconds
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,12 +55,6 @@ def make_model(shape: str, texts: Path, folder: Path) -> None:
     torch.manual_seed(1)
     SHAPES[shape]().save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def seconds(text: str) -> float:
-    """Of a time as the program writes it: 605 ms, 5.4 s, 1 min 09 s, 2 h 30 min."""
-    units = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+) (ms|s|min|h)\b", text))
 
 
 def measured(program: str, options: list[str]) -> tuple[float, float, float]:
