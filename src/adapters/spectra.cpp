@@ -1,6 +1,6 @@
 #include "adapters/spectra.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <limits>

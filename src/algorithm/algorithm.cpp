@@ -1,6 +1,6 @@
 #include "algorithm/algorithm.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/row_optimizer.h"
 

@@ -1,6 +1,6 @@
 #include "algorithm/client_ranks.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <charconv>
 #include <cmath>

@@ -2,7 +2,7 @@
 // client, held near the common one: v_k <- Opt(v_k, grad f_k(v_k) + lambda (v_k - w)), w as received. A
 // client that has not trained yet has the common pair. Li et al., Ditto: Fair and Robust Federated Learning
 // Through Personalization, ICML 2021 (arXiv 2012.04221).
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/own_copy.h"
 #include "algorithm/registry.h"

@@ -7,7 +7,7 @@
 // trains both in every round, the global one first. Until then a client's local pair is the global one. Yang
 // et al., Dual-Personalizing Adapter for Federated Foundation Models, NeurIPS 2024 (arXiv 2403.19211); the
 // head belongs to the global pair unless --head is personal.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/own_copy.h"
 #include "algorithm/registry.h"

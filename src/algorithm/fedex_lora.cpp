@@ -2,7 +2,7 @@
 //   base_delta <- base_delta + s (sum_k p_k B_k A_k - mean(B) mean(A)).
 // Singhal et al., FedEx-LoRA: Exact Aggregation for Federated and Efficient Fine-Tuning of Foundation Models,
 // ACL 2025 (arXiv 2410.09432).
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/base_delta.h"
 #include "algorithm/one_level.h"

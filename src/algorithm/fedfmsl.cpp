@@ -8,7 +8,7 @@
 // --activation-trend. Wu et al., FedFMSL: Federated Learning of Foundation Models With Sparsely Activated
 // LoRA, 2024, and FedMS (arXiv 2312.15926). Mixing logits, a gate on pooled features and this activation rule
 // are ours where the papers could not be consulted.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

@@ -4,7 +4,7 @@
 // s B = U sqrt(S) s, A = sqrt(S) V^T / s at rank r_k, the largest entry of each column of U positive.
 // Bai et al., Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and Client Resources,
 // NeurIPS 2024 (arXiv 2402.11505).
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/base_delta.h"
 #include "algorithm/client_ranks.h"

@@ -3,7 +3,7 @@
 // and every round starts from a fresh pair. The head is averaged.
 // Wang et al., FLoRA: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations,
 // NeurIPS 2024 (arXiv 2409.05976).
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/base_delta.h"
 #include "algorithm/one_level.h"

@@ -5,7 +5,7 @@
 //   f_k + lambda sum_sites ||B[:, T_k]||_F ||A[T_k, :]||_F,  each norm sqrt(. + 1e-12);
 //   r_k <- max(r_min, floor(g r_k)) where the penalty fell over the round;
 //   average of a site's A and B with weights ||B_k A_k||_F, or without weights where all of them are 0.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/client_ranks.h"
 #include "algorithm/registry.h"

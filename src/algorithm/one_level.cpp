@@ -1,6 +1,6 @@
 #include "algorithm/one_level.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

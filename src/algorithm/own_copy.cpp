@@ -1,6 +1,6 @@
 #include "algorithm/own_copy.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 

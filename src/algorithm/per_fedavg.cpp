@@ -3,7 +3,7 @@
 // Approach, NeurIPS 2020. With batches D1 (slot 1), D2 (slot 0) and D3 (slot 2) of one local step:
 //   w~ = w - a grad f(w; D1),  w <- Opt(w, (I - a Hess f(w; D3)) grad f(w~; D2)).
 // It is made to be deployed after k gradient steps of rate a: the adapted scores of an evaluation.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/one_level.h"
 #include "algorithm/registry.h"

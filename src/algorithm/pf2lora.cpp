@@ -1,6 +1,6 @@
 #include "algorithm/pf2lora.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 #include "algorithm/row_optimizer.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <numbers>

@@ -1,6 +1,6 @@
 #include "algorithm/spectral_penalty.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 #include "app/version.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 #include <torch/version.h>
 
 #include <boost/version.hpp>

@@ -1,6 +1,6 @@
 #include "model/cached_decoder.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "model/layer_functions.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "model/layer_norm.h"
 

@@ -1,6 +1,7 @@
 #include "model/layer_norm.h"
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

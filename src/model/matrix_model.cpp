@@ -1,6 +1,6 @@
 #include "model/matrix_model.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/error.h"
 #include "core/random.h"

@@ -1,6 +1,6 @@
 #include "model/matrix_problem.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/option_values.h"
 

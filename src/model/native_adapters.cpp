@@ -1,6 +1,6 @@
 #include "model/native_adapters.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

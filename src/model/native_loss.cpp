@@ -1,6 +1,6 @@
 #include "model/native_loss.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

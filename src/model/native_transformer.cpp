@@ -1,6 +1,6 @@
 #include "model/native_transformer.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,7 +1,7 @@
 #include "model/on_device.h"
 
 #include <torch/cuda.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/error.h"
 

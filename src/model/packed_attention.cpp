@@ -1,6 +1,6 @@
 #include "model/packed_attention.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "model/packed_rows.h"
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

@@ -1,6 +1,7 @@
 #include "model/reference_transformer.h"
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include "model/layer_functions.h"
 #include "model/packed_rows.h"

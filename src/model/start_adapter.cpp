@@ -1,6 +1,6 @@
 #include "model/start_adapter.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

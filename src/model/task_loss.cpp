@@ -1,6 +1,6 @@
 #include "model/task_loss.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <limits>
 

@@ -1,6 +1,6 @@
 #include "model/transformer_weights.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "simulation/adapters_file.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <numeric>
 #include <optional>

@@ -1,6 +1,6 @@
 #include "simulation/client_store.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "simulation/evaluation.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "core/option_values.h"
 #include "core/statistics.h"

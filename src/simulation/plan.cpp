@@ -1,6 +1,6 @@
 #include "simulation/plan.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

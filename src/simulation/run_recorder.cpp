@@ -1,6 +1,6 @@
 #include "simulation/run_recorder.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

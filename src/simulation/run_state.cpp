@@ -1,6 +1,6 @@
 #include "simulation/run_state.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <optional>
 

@@ -1,6 +1,6 @@
 #include "simulation/spectra_table.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "adapters/spectra.h"
 

@@ -1,6 +1,7 @@
 #include "adapters/level.h"
 
 #include <gtest/gtest.h>
+#include <torch/nn/init.h>
 
 #include <cmath>
 

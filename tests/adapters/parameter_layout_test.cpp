@@ -1,7 +1,7 @@
 #include "adapters/parameter_layout.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <stdexcept>
 

@@ -1,6 +1,6 @@
 // Random tensors in double from a seed, and distances between tensors.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <vector>
 

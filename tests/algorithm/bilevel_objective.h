@@ -1,6 +1,6 @@
 // The objective whose gradient PF2LoRA's hypergradient is, put together from a model's losses and gradients.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <array>
 #include <optional>

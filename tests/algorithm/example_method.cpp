@@ -1,7 +1,7 @@
 // FedAvgM: HOMLoRA whose average moves with momentum, v <- beta v + (average - x), x <- x + v.
 // Hsu et al., Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification,
 // 2019 (arXiv 1909.06335).
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "algorithm/one_level.h"
 #include "algorithm/registry.h"

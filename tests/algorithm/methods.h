@@ -1,7 +1,8 @@
 // Methods made by name with options of their own, rounds of them, and what they are compared with: the parts
 // of a row by their names, dense products, and losses and gradients straight from the model.
 #pragma once
-#include <torch/torch.h>
+#include <torch/optim.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <stdexcept>

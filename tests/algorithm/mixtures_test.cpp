@@ -1,5 +1,7 @@
 // FedDPA and FedFMSL: two adapters that are mixed, inside the model by example, or at its outputs by a gate.
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
+#include <torch/nn/functional/loss.h>
 
 #include "algorithm/methods.h"
 

@@ -2,6 +2,7 @@
 #include "algorithm/one_level.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim.h>
 
 #include "algorithm/registry.h"
 #include "algorithm/small_problem.h"

@@ -1,6 +1,7 @@
 #include "algorithm/pf2lora.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim.h>
 
 #include <cmath>
 #include <iomanip>

@@ -1,6 +1,6 @@
 // A problem for tests of methods: a small random encoder, and clients that hold examples of random tokens.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <numeric>
 #include <string>

@@ -3,7 +3,7 @@
 #include "algorithm/spectral_penalty.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <limits>

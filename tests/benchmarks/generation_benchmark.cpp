@@ -1,7 +1,7 @@
 // Times generation with a cache of keys and values against reading every text anew for every token, on one
 // thread: a random GPT-2 of the small shape (12 layers of 768) in float32, prompts of equal length, 64 new
 // tokens. Prints a line of JSON for every setting; the texts must be the same.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <iostream>
 #include <nlohmann/json.hpp>

@@ -1,7 +1,7 @@
 // Rates of the native backend's primitives on one thread, beside LibTorch's matrix product in the same
 // minutes: kernel_benchmark [results.json]. Every figure is the median of interleaved repetitions in
 // processor time of the thread, so a machine that is busy with other things matters little.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <ctime>

@@ -1,6 +1,6 @@
 // A product as the native backend makes it, for timing.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <functional>
 

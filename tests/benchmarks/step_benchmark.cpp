@@ -7,7 +7,7 @@
 //   products ROWS                            rates of the model's products of so many rows, ours and LibTorch's
 //   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean loss of each
 // HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <functional>
 #include <iostream>

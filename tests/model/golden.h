@@ -1,6 +1,6 @@
 // What tests/golden/make_bert_golden.py and make_family_golden.py wrote, as the model takes it.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdlib>
 #include <optional>

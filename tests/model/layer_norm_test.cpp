@@ -1,7 +1,8 @@
 #include "model/layer_norm.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

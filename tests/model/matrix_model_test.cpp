@@ -1,6 +1,7 @@
 #include "model/matrix_model.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include "core/error.h"
 #include "model/matrix_problem.h"

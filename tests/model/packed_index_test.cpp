@@ -1,7 +1,7 @@
 #include "model/packed_index.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

@@ -1,6 +1,7 @@
 #include "model/packed_rows.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include "adapters/random_tensors.h"
 

@@ -1,7 +1,7 @@
 #include "model/prefix_cache.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace pf2lora {
 namespace {

@@ -1,6 +1,6 @@
 // Scores of next tokens without a cache: every text is read anew at every step.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <functional>

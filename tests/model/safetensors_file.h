@@ -1,7 +1,7 @@
 // Writes model.safetensors files by the format's own description: 8 bytes with the length of the header, the
 // header in JSON, the tensors' bytes end to end.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstring>
 #include <map>

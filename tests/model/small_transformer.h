@@ -1,6 +1,6 @@
 // Small random encoders, batches and adapters in double, and arithmetic on adapters.
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <functional>

@@ -1,7 +1,8 @@
 // What LibTorch's autograd says of a function, in the terms of native/kernels.h, and the tables to be tested.
 #pragma once
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include <cstring>
 #include <functional>
