@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -71,6 +72,9 @@ void check_columns(const Examples& examples) {
       throw InputError("row " + std::to_string(i) + " of the dataset has split " + text(examples.split[i]) +
                        ", not 0 (train), 1 (validation) or 2 (test): prepare it again");
   }
+  if (!examples.item.empty() && examples.item.size() != examples.labels.size())
+    throw InputError("the dataset has " + std::to_string(examples.labels.size()) + " labels but items of " +
+                     std::to_string(examples.item.size()) + " rows: prepare it again");
   if (examples.client.empty()) return;
   if (examples.client.size() != examples.labels.size())
     throw InputError("the dataset has " + std::to_string(examples.labels.size()) +
@@ -244,9 +248,11 @@ std::vector<int64_t> pooled_sizes(const PartitionProblem& problem) {
                                   problem.clients * problem.options.examples_per_client);
 }
 
-Partition make_partition(const Examples& examples, const Options& options) {
+namespace {
+
+// Each row an example of its own.
+Partition share_out(const Examples& examples, const Options& options) {
   const PartitionMethod& method = find_method(options.partition);
-  check_columns(examples);
   check_options(options);
   PartitionProblem problem{
       .options = options,
@@ -301,6 +307,54 @@ Partition make_partition(const Examples& examples, const Options& options) {
   partition.notes = std::move(problem.notes);
   note_small_tests(partition, partition.notes);
   apply_label_conflict(partition, examples, options);
+  return partition;
+}
+
+// The rows of each item, ascending; the items in the order of their first rows.
+std::vector<std::vector<int64_t>> rows_by_item(const Examples& examples) {
+  std::vector<std::vector<int64_t>> rows;
+  std::unordered_map<int32_t, std::size_t> place;
+  for (std::size_t i = 0; i < examples.item.size(); ++i) {
+    const auto [at, is_new] = place.try_emplace(examples.item[i], rows.size());
+    if (is_new) rows.emplace_back();
+    rows[at->second].push_back(static_cast<int64_t>(i));
+    const auto first = static_cast<std::size_t>(rows[at->second].front());
+    if (examples.split[i] != examples.split[first])
+      throw InputError("rows " + std::to_string(first) + " and " + std::to_string(i) +
+                       " of the dataset are parts of item " + std::to_string(examples.item[i]) +
+                       ", but have splits " + text(examples.split[first]) + " and " + text(examples.split[i]) +
+                       ": prepare it again");
+  }
+  return rows;
+}
+
+}  // namespace
+
+Partition make_partition(const Examples& examples, const Options& options) {
+  check_columns(examples);
+  if (examples.item.empty()) return share_out(examples, options);
+
+  const std::vector<std::vector<int64_t>> rows = rows_by_item(examples);
+  std::vector<int32_t> labels, client;
+  std::vector<int8_t> split;
+  for (const std::vector<int64_t>& own : rows) {
+    labels.push_back(examples.labels[own.front()]);
+    split.push_back(examples.split[own.front()]);
+    if (!examples.client.empty()) client.push_back(examples.client[own.front()]);
+  }
+  Partition partition =
+      share_out({labels, split, examples.classes, client, examples.client_names}, options);
+  for (ClientExamples& held : partition.clients)
+    for (std::vector<int64_t>* items : {&held.train, &held.validation, &held.test}) {
+      std::vector<int64_t> all;
+      for (const int64_t item : *items) all.insert(all.end(), rows[item].begin(), rows[item].end());
+      std::sort(all.begin(), all.end());
+      *items = std::move(all);
+    }
+  std::vector<int32_t> of_row(examples.labels.size());
+  for (std::size_t item = 0; item < rows.size(); ++item)
+    for (const int64_t row : rows[item]) of_row[row] = partition.labels[item];
+  partition.labels = std::move(of_row);
   return partition;
 }
 

@@ -13,13 +13,15 @@
 namespace pf2lora {
 
 // The columns of a dataset that a partition looks at, one entry a row. split: 0 train, 1 validation, 2 test;
-// client: an index of client_names, empty where the dataset names no clients.
+// client: an index of client_names, empty where the dataset names no clients; item: of which whole a row is a
+// part, as windows are of a question, empty where each row is a whole.
 struct Examples {
   std::span<const int32_t> labels;
   std::span<const int8_t> split;
   int64_t classes = 0;
   std::span<const int32_t> client = {};
   std::span<const std::string> client_names = {};
+  std::span<const int32_t> item = {};
 };
 
 // Dataset rows, ascending.
@@ -52,7 +54,8 @@ struct Partition {
 // alone (--clients 1) without --test-examples-per-client holds all test rows. `field` takes test rows of the
 // same client of the data, or a part of its training rows (partition_field.cpp). Validation sets:
 // --validation-share of the client's own training rows, by class, at least one. The dataset's own validation
-// rows are shared out like test rows when that share is 0, and left out otherwise.
+// rows are shared out like test rows when that share is 0, and left out otherwise. Rows of one item go to one
+// client and count as one example.
 //
 // Throws OptionError for what other options would cure (more clients than examples, a client below
 // --min-examples, which counts training rows without validation rows), InputError for unusable columns or a

@@ -52,9 +52,10 @@ TextProblem::TextProblem(const Options& options, const Demands& demands, int64_t
   if (dataset_.task != Task::classification && options.label_conflict > 0)
     throw OptionError("--label-conflict permutes classes, but " + options.data + " is for " +
                       task_name(dataset_.task) + "; leave it out");
-  partition_ = make_partition({dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size()),
-                               dataset_.client, dataset_.client_names},
-                              options);
+  Examples examples{dataset_.labels, dataset_.split, int64_t(dataset_.class_names.size()), dataset_.client,
+                    dataset_.client_names};
+  if (dataset_.task == Task::span) examples.item = dataset_.item;  // the windows of a question
+  partition_ = make_partition(examples, options);
   if (demands.pool == TrainingPool::all_as_one) {
     for (int64_t k = 0; k < options.clients - options.held_out_clients; ++k) {
       const auto& rows = partition_.clients[size_t(k)].train;
@@ -144,6 +145,7 @@ double TextProblem::work(int64_t client) const {
 std::vector<std::pair<std::string, std::string>> TextProblem::provenance() const {
   std::vector<std::pair<std::string, std::string>> facts = {
       {"data_name", dataset_.name},
+      {"data_task", task_name(dataset_.task)},
       {"data_source", dataset_.source},
       {"data_licence", dataset_.licence},
       {"data_input_sha256", dataset_.sha256},

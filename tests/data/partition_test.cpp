@@ -253,6 +253,43 @@ TEST(ValidationRows, OfTheDatasetAreSharedOutOnlyWithoutAValidationShare) {
   EXPECT_THAT(own.notes, Contains(HasSubstr("190 validation rows are left out")));
 }
 
+// Each example of a dataset again as one to three rows, which lie apart.
+TEST(PartitionOfItems, GivesTheirRowsToTheClientThatWouldHoldThem) {
+  const Dataset& wholes = balanced();
+  std::vector<int64_t> of_row;
+  for (const int64_t part : {0, 1, 2})
+    for (int64_t i = 0; i < static_cast<int64_t>(wholes.labels.size()); ++i)
+      if (part <= i % 3) of_row.push_back(i);
+  std::vector<int32_t> labels, client, item;
+  std::vector<int8_t> split;
+  for (const int64_t i : of_row) {
+    labels.push_back(wholes.labels[i]);
+    split.push_back(wholes.split[i]);
+    client.push_back(wholes.client[i]);
+    item.push_back(static_cast<int32_t>(i));
+  }
+  const Examples parts{labels, split, wholes.classes, client, wholes.client_names, item};
+  for (const std::string& name : kPartitions) {
+    Options options = options_for(name, 7);
+    options.validation_share = 0.1;
+    const Partition expected = make_partition(wholes.examples(), options);
+    const Partition found = make_partition(parts, options);
+    EXPECT_EQ(found.labels, labels);
+    EXPECT_EQ(found.notes, expected.notes);
+    for (int64_t k = 0; k < options.clients; ++k)
+      for (const auto rows : {&ClientExamples::train, &ClientExamples::validation, &ClientExamples::test}) {
+        const std::vector<int64_t>& held = expected.clients[k].*rows;
+        std::vector<int64_t> wanted;
+        for (size_t row = 0; row < of_row.size(); ++row)
+          if (std::binary_search(held.begin(), held.end(), of_row[row]))
+            wanted.push_back(static_cast<int64_t>(row));
+        EXPECT_EQ(found.clients[k].*rows, wanted) << name << " client " << k;
+      }
+  }
+  split.back() = 1 - split.back() / 2;
+  EXPECT_THROW(make_partition(parts, options_for("iid", 7)), InputError);
+}
+
 TEST(PartitionErrors, NameTheOptionsToChange) {
   const Dataset data({20, 20}, {10, 10});
   Options options = options_for("iid", 50);
