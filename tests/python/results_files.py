@@ -11,7 +11,8 @@ ROOT = {
     "mpi_version": "Open MPI 4.1.4", "hdf5_version": "1.10.8", "cpu_model": "Some CPU",
     "backend": "native avx512",
 }
-INPUTS = {"data_name": "wordnet", "data_source": "WordNet 3.0", "data_licence": "WordNet", "data_tokenizer": "minilm",
+INPUTS = {"data_name": "wordnet", "data_task": "classification", "data_source": "WordNet 3.0", "data_licence": "WordNet",
+          "data_tokenizer": "minilm",
           "data_input_sha256": "c" * 64, "data_sha256": "d" * 64, "model_sha256": "e" * 64}
 UNITS = {"train_loss": "nat", "common_loss": "nat", "personal_loss": "nat", "adapted_loss": "nat",
          "phase_seconds": "s", "bytes_up": "byte", "bytes_down": "byte"}
