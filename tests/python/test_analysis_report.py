@@ -177,21 +177,21 @@ def test_figures_set_clients_with_permuted_labels_apart(tmp_path):
     score = 100 * one[0].first.data["personal_accuracy"].values
     plain = [k for k in range(8) if k not in permuted]
 
-    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in figures.accuracy_by_round(one).figure.axes[0].lines}
-    assert figures.accuracy_by_reading(one) is None
-    panels = figures.accuracy_by_reading(both).figure.axes
+    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in figures.score_by_round(one).figure.axes[0].lines}
+    assert figures.score_by_reading(one) is None
+    panels = figures.score_by_reading(both).figure.axes
     for axes, title, chosen in zip(panels, ("labels as they are", "labels permuted"), (plain, list(permuted))):
         assert tuple(np.round(score[:, chosen].mean(axis=1), 9)) in drawn
         assert axes.get_title(loc="left") == title
         np.testing.assert_allclose(axes.lines[0].get_ydata(), score[:, chosen].mean(axis=1))
 
     order = sorted(plain, key=lambda k: -score[-1, k]) + sorted(permuted, key=lambda k: -score[-1, k])
-    axes = figures.accuracy_by_client(one).figure.axes[0]
+    axes = figures.score_by_client(one).figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in order]
     np.testing.assert_allclose(heights(axes)[:8], score[-1, order])
     shade = axes.patches[-1].get_extents().transformed(axes.transData.inverted())
     assert shade.x0 == pytest.approx(4.5) and [text.get_text() for text in axes.texts] == ["labels permuted"]
-    points = figures.accuracy_by_client(both).figure.axes[0]
+    points = figures.score_by_client(both).figure.axes[0]
     assert [label.get_text() for label in points.get_xticklabels()] == [str(k) for k in order]
 
 
@@ -207,7 +207,7 @@ def test_the_example_shows_both_figures_side_by_side(reported, tmp_path):
 
 def test_many_clients_are_aggregated_without_mixing_readers(tmp_path):
     run = runs.read([text_run(tmp_path / "run" / "results.h5", own=0, clients=90, permuted=tuple(range(0, 90, 3)))])[0]
-    axes = figures.accuracy_by_client([runs.Configuration("x", [run])]).figure.axes[0]
+    axes = figures.score_by_client([runs.Configuration("x", [run])]).figure.axes[0]
     score = np.sort(100 * run.data["personal_accuracy"].values[-1][::3])[::-1]
     shown = heights(axes)
     assert len(shown) == 40
@@ -265,7 +265,7 @@ def test_a_curve_under_another_one_is_seen(tmp_path):
              for name, own in (("ditto", 2), ("homlora", 0))]
     loaded = runs.read(paths)
     loaded[1].data["common_accuracy"][:] = loaded[0].data["common_accuracy"].values
-    axes = figures.accuracy_by_round(runs.group(loaded)).figure.axes[1]
+    axes = figures.score_by_round(runs.group(loaded)).figure.axes[1]
     under, over = axes.lines[:2]
     np.testing.assert_array_equal(under.get_ydata(), over.get_ydata())
     assert under.get_marker() != over.get_marker() and over.get_markerfacecolor() == "none"

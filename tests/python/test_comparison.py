@@ -100,7 +100,7 @@ def test_scores_are_means_and_deviations_over_seeds(three):
     with h5py.File(files["pf2lora", 1]) as file:
         kinds = file["train_class_counts"][...].argmax(axis=1)
         majority = 100 * (file["test_class_counts"][...][np.arange(8), kinds] / file["test_examples"][...]).mean()
-    assert np.isclose(majority, 100 * read_folder(folder).cells["dir", "local"].first.mean("majority"))
+    assert np.isclose(majority, read_folder(folder).cells["dir", "local"].first.mean("majority"))
 
 
 def test_clients_with_permuted_labels_have_columns_of_their_own(tmp_path):
