@@ -51,6 +51,11 @@ def _told(comparison: Comparison) -> str:
     return capital(comparison.measure.personal(comparison.measure.name))
 
 
+def _notes(comparison: Comparison) -> str:
+    """What ends a caption."""
+    return ("" if comparison.is_matrix else comparison.measure.direction) + judged(comparison.runs)
+
+
 def _limits(points, bounds: tuple[float, float]) -> tuple[float, float]:
     """Limits of an axis around points, with room for intervals; of few seeds these may be wide, and run off it.
 
@@ -120,7 +125,7 @@ def by_method(comparison: Comparison) -> Plot:
     legend_below(figure, marks | handles)
     last = "" if comparison.is_matrix else " at the last evaluation"
     return Plot("score_by_method", f"{_told(comparison)}{last} by method and setting: mean over clients, every seed, and the mean over "
-                f"seeds with its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+                f"seeds with its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 @styled
@@ -157,7 +162,7 @@ def by_round(comparison: Comparison) -> Plot | None:
     legend_below(figure, {name: handles[name] for name in comparison.methods if name in handles})
     bands = "" if comparison.is_matrix else " Bands: standard deviation over seeds."
     return Plot("score_by_round", f"{_told(comparison)} by round: mean over clients and seeds.{bands}"
-                f"{judged(comparison.runs)}", figure)
+                f"{_notes(comparison)}", figure)
 
 
 @styled
@@ -192,7 +197,7 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
     axes.set_ylabel(_score_axis(axes.yaxis, comparison))
     legend_below(figure, handles)
     return Plot(f"ablation_{found.option}", f"{_told(comparison)} over {found.option}, all other options alike along a line: mean "
-                f"over seeds and its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+                f"over seeds and its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 def _span(places: dict[str, float]) -> float:

@@ -88,7 +88,7 @@ def score_by_round(groups: list[Configuration]) -> Plot | None:
                               majority=True)
     return Plot(f"{measure.short}_by_round",
                 f"{measure.title} by round, mean over clients. Personal is what a client would deploy: the common part where the "
-                "method has no personal one." + _seed_bands(groups), figure)
+                f"method has no personal one.{measure.direction}" + _seed_bands(groups), figure)
 
 
 @styled
@@ -167,7 +167,8 @@ def _score_of_one(group: Configuration, curves: dict) -> Plot:
     others = (" (thick), over those that read their labels as they are, and over those that read them through a "
               "permutation of the classes (thin)" if readers else
               " (line) and 10th to 90th percentile over clients (band)")
-    return Plot(f"{measure.short}_by_round", f"{measure.title} by round: mean over clients{seeds}{others}.", figure)
+    return Plot(f"{measure.short}_by_round", f"{measure.title} by round: mean over clients{seeds}{others}."
+                + measure.direction, figure)
 
 
 def _has_common(group: Configuration) -> bool:
@@ -232,7 +233,7 @@ def _bars(run: Run) -> Plot:
     legend_below(figure, handles)
     marks = " Black marks: always answering the client's most frequent training class." if measure.classes else ""
     return Plot(f"{measure.short}_by_client", f"{measure.title} of each client on its own test examples at the last "
-                f"evaluation, sorted by personal {measure.name}.{_better(measure)}{marks}"
+                f"evaluation, sorted by personal {measure.name}.{measure.direction}{marks}"
                 + (_SHADED if run.readings() else ""), figure)
 
 
@@ -241,10 +242,6 @@ def _bar_limits(axes, measure: Measure) -> tuple[float, float]:
     low, high = axes.get_ylim()
     most = measure.bounds[1]
     return (low if low < 0 else 0, 1.03 * most if math.isfinite(most) else high)
-
-
-def _better(measure: Measure) -> str:
-    return "" if measure.higher_is_better else " Lower is better."
 
 
 _SHADED = " Shaded: clients that read their labels through a permutation of the classes."
@@ -306,7 +303,7 @@ def _client_points(groups: list[Configuration]) -> Plot:
     legend_below(figure, handles)
     seeds = " (first seed)" if any(len(g.runs) > 1 for g in groups) else ""
     return Plot(f"{measure.short}_by_client",
-                f"Personal {measure.name} of each client at the last evaluation{seeds}.{_better(measure)} {caption}", figure)
+                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}", figure)
 
 
 @styled

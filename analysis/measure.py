@@ -89,12 +89,18 @@ class Measure:
     @property
     def sign(self) -> str:
         """A sentence on the sign of differences; empty where the higher score is the better one, as one expects."""
-        return "" if self.higher_is_better else f" Lower is better: a negative difference is a lower {self.name}."
+        return "" if self.higher_is_better else " Lower is better: a difference below 0 is a gain."
+
+    @property
+    def direction(self) -> str:
+        """A sentence of captions; empty where the higher score is the better one."""
+        return "" if self.higher_is_better else " Lower is better."
 
     def gain_over(self, other: str) -> str:
         """How the gain over another score is taken, in a sentence."""
-        mine, theirs = f"personal {self.name}", f"that of {other}"
-        return f"{mine} minus {theirs}" if self.higher_is_better else f"{theirs} minus {mine}"
+        if self.higher_is_better:
+            return f"personal {self.name} minus that of {other}"
+        return f"{self.name} of {other} minus the personal one"
 
     @property
     def worse(self) -> str:
@@ -147,7 +153,7 @@ TASKS = {row.task: row for row in (
             note="Span accuracy: test examples whose span is found exactly.",
             scored_by="analysis.metrics (exact match and F1)"),
     Measure("generation", "{}_mean_loss", "loss", "loss a token", "nats", 1, 3, (0, math.inf), False, "tokens",
-            further=(Further("{}_accuracy", "tokens foretold, %", 1, 100),),
+            further=(Further("{}_accuracy", "tokens foretold, %", 1, 100, weighted=False),),
             note="Tokens foretold: those of the targets to which the model gives the highest probability, given all "
                  "before them.",
             scored_by="analysis.generation_scores (BLEU and others)"),

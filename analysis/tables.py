@@ -91,7 +91,8 @@ def further_mean(run: Run, further: Further, kind: str, step: int = -1, chosen: 
 
 def _weighing(measure: Measure) -> str:
     weighted = [f"the {further.name.split(',')[0]}" for further in measure.further if further.weighted]
-    return f"The weighted mean and {' and '.join(weighted)} weigh clients by test {measure.weight}."
+    what = " and ".join(["The weighted mean", *weighted])
+    return f"{what} weigh{'' if weighted else 's'} clients by test {measure.weight}."
 
 
 def permuted_note() -> str:
@@ -315,7 +316,7 @@ def _text_comparison(groups) -> Table:
         table.note += f" {permuted_note()}"
     if local:
         table.note += (f" Gain over local: {measure.gain_over('local-only training on the same partition')}; harmed: percent of "
-                       f"clients {measure.worse} it. {PAIRS_NOTE}")
+                       f"clients {measure.worse} {'it' if measure.higher_is_better else 'that loss'}. {PAIRS_NOTE}")
     table.note += f" {measure.note}" if measure.note else ""
     return table
 
