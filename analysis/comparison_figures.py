@@ -124,8 +124,8 @@ def by_method(comparison: Comparison) -> Plot:
                  "one seed": Line2D([], [], markersize=3, alpha=0.55, **black)}
     legend_below(figure, marks | handles)
     last = "" if comparison.is_matrix else " at the last evaluation"
-    return Plot("score_by_method", f"{_told(comparison)}{last} by method and setting: mean over clients, every seed, and the mean over "
-                f"seeds with its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
+    return Plot("score_by_method", f"{_told(comparison)}{last} by method and setting: mean over clients, every "
+                f"seed, and the mean over seeds with its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 @styled
@@ -196,8 +196,8 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
     axes.set_xlabel(found.option)
     axes.set_ylabel(_score_axis(axes.yaxis, comparison))
     legend_below(figure, handles)
-    return Plot(f"ablation_{found.option}", f"{_told(comparison)} over {found.option}, all other options alike along a line: mean "
-                f"over seeds and its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
+    return Plot(f"ablation_{found.option}", f"{_told(comparison)} over {found.option}, all other options alike along a "
+                f"line: mean over seeds and its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 def _span(places: dict[str, float]) -> float:

@@ -259,7 +259,8 @@ def tuning(comparison: Comparison) -> Table | None:
     cells, measure = [cell for cell in comparison.cells.values() if cell.grid > 1], comparison.measure
     if not cells:
         return None
-    table = Table("Tuned options", ["method", "setting", "tried", "chosen", comparison.measure.column("validation"), "next best"])
+    table = Table("Tuned options",
+                  ["method", "setting", "tried", "chosen", measure.column("validation"), "next best"])
     for cell in cells:
         ranked = sorted(cell.candidates, key=lambda c: (c.runs != cell.runs, measure.loss_like(c.validation)))
         over = [plus_minus([run.validation for run in c.runs], measure.digits, measure.scale) for c in ranked[:2]]
@@ -270,8 +271,8 @@ def tuning(comparison: Comparison) -> Table | None:
     budget = (f"Every method was tried with {sizes.pop()} settings, the same budget." if len(sizes) == 1 else
               "The methods were NOT tried with the same number of settings: "
               + ", ".join(f"{cell.method} {cell.grid}" for cell in _one_a_method(comparison)) + ".")
-    table.note = (f"{budget} Chosen by the mean {measure.name} on the clients' validation examples over all seeds; test scores "
-                  "had no part in it. (edge): the chosen value is the smallest or largest that was tried.")
+    table.note = (f"{budget} Chosen by the mean {measure.name} on the clients' validation examples over all seeds; "
+                  "test scores had no part in it. (edge): the chosen value is the smallest or largest that was tried.")
     return table
 
 

@@ -89,4 +89,5 @@ def unseen_clients(run: Run) -> Plot | None:
     score_axis(axes.yaxis, measure)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, handles)
-    return Plot("unseen_clients", f"Mean {measure.name} over clients along adaptation; bands: 10th to 90th percentile.", figure)
+    return Plot("unseen_clients",
+                f"Mean {measure.name} over clients along adaptation; bands: 10th to 90th percentile.{measure.direction}", figure)

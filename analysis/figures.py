@@ -87,8 +87,8 @@ def score_by_round(groups: list[Configuration]) -> Plot | None:
     figure = _panels_by_round(groups, [(_KIND_TITLE[kind], [curves.get(kind) for curves in found]) for kind in kinds],
                               majority=True)
     return Plot(f"{measure.short}_by_round",
-                f"{measure.title} by round, mean over clients. Personal is what a client would deploy: the common part where the "
-                f"method has no personal one.{measure.direction}" + _seed_bands(groups), figure)
+                f"{measure.title} by round, mean over clients. Personal is what a client would deploy: the common part "
+                f"where the method has no personal one.{measure.direction}" + _seed_bands(groups), figure)
 
 
 @styled
@@ -102,8 +102,8 @@ def score_by_reading(groups: list[Configuration]) -> Plot | None:
     if len(groups) == 1 or not any(found for panel in curves.values() for found in panel):
         return None
     return Plot(f"{measure.short}_by_reading",
-                f"Personal {measure.name} by round, mean over the clients that read their labels as they are, and over those "
-                "that read them through a permutation of the classes." + _seed_bands(groups),
+                f"Personal {measure.name} by round, mean over the clients that read their labels as they are, and over "
+                "those that read them through a permutation of the classes." + _seed_bands(groups),
                 _panels_by_round(groups, list(curves.items())))
 
 
@@ -303,7 +303,8 @@ def _client_points(groups: list[Configuration]) -> Plot:
     legend_below(figure, handles)
     seeds = " (first seed)" if any(len(g.runs) > 1 for g in groups) else ""
     return Plot(f"{measure.short}_by_client",
-                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}", figure)
+                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}",
+                figure)
 
 
 @styled

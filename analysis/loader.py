@@ -161,7 +161,8 @@ def _derive(data: xarray.Dataset) -> xarray.Dataset:
     try:
         judged = measure.of_results(data)
     except KeyError as error:
-        raise FormatError(f"{data.attrs['path']} has the task {error}; this package reads {', '.join(measure.TASKS)}") from error
+        raise FormatError(f"{data.attrs['path']} has the task {error}; this package reads "
+                          f"{', '.join(measure.TASKS)}") from error
     for split, examples in (("", "test"), ("validation_", "validation")):
         if (counts := f"{examples}_{judged.weight}") in data:
             units = data[counts].where(data[counts] > 0)

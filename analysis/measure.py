@@ -13,14 +13,13 @@ from . import statistics
 
 @dataclass(frozen=True)
 class Further:
-    """A quantity that tables show beside the score; `variable` as a measure's, its mean over clients weighted or not."""
+    """A quantity that tables show beside the score; `variable` as a measure's."""
 
     variable: str
     name: str
     digits: int
     scale: float = 1
-    weighted: bool = True
-    everywhere: bool = True  # in tables of clients and of several runs too, not only in a run's own summary
+    pooled: bool = False  # a mean over all examples (tokens), in a run's own summary alone; else over clients, in all
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Measure:
     classes: bool = False  # whether the majority class and the entropy of labels say anything
     further: tuple[Further, ...] = ()
     note: str = ""
-    scored_by: str = ""  # the command that scores recorded answers, and by what
+    scored_by: tuple[str, str] | None = None  # the module that scores recorded answers, and by what
 
     # ---- names ----
     def of(self, kind: str, split: str = "") -> str:
@@ -111,7 +110,7 @@ class Measure:
     @property
     def compared(self) -> list[Further]:
         """Further quantities of tables of clients and of several runs."""
-        return [further for further in self.further if further.everywhere]
+        return [further for further in self.further if not further.pooled]
 
     @property
     def percent(self) -> bool:
@@ -142,21 +141,21 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-_LOSS = Further("{}_mean_loss", "loss, nats", 3, everywhere=False)
+_LOSS = Further("{}_mean_loss", "loss, nats", 3, pooled=True)
 MATRIX = Measure("matrix problem", "relative_error", "error", "relative error", "", 1, 2, (-math.inf, math.inf), False)
 TASKS = {row.task: row for row in (
     Measure("classification", "{}_accuracy", "accuracy", "accuracy", "%", 100, 1, (0, 100), classes=True, further=(_LOSS,)),
     Measure("regression", "{}_pearson", "pearson", "Pearson correlation", "", 1, 3, (-1, 1), further=(
-        Further("{}_spearman", "Spearman", 3, weighted=False),
-        Further("{}_mean_loss", "squared error", 3, everywhere=False))),
+        Further("{}_spearman", "Spearman", 3),
+        Further("{}_mean_loss", "squared error", 3, pooled=True))),
     Measure("span", "{}_accuracy", "accuracy", "span accuracy", "%", 100, 1, (0, 100), further=(_LOSS,),
             note="Span accuracy: test examples whose span is found exactly.",
-            scored_by="analysis.metrics (exact match and F1)"),
+            scored_by=("analysis.metrics", "exact match and F1")),
     Measure("generation", "{}_mean_loss", "loss", "loss a token", "nats", 1, 3, (0, math.inf), False, "tokens",
-            further=(Further("{}_accuracy", "tokens foretold, %", 1, 100, weighted=False),),
+            further=(Further("{}_accuracy", "tokens foretold, %", 1, 100),),
             note="Tokens foretold: those of the targets to which the model gives the highest probability, given all "
                  "before them.",
-            scored_by="analysis.generation_scores (BLEU and others)"),
+            scored_by=("analysis.generation_scores", "BLEU and other scores")),
 )}
 
 

@@ -81,9 +81,11 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
 
 def _answers(runs: list[Run]) -> list[str]:
     """A sentence on the command that scores what clients answered, where runs recorded it."""
-    recorded = [run for run in runs if run.data.sizes.get("answer", 0)]
-    command = runs[0].measure.scored_by
-    return [f"What clients answered is recorded; python -m {command} scores it."] if recorded and command else []
+    scored_by = runs[0].measure.scored_by
+    if not scored_by or not any(run.data.sizes.get("answer", 0) for run in runs):
+        return []
+    module, scores = scored_by
+    return [f"What clients answered is recorded: python -m {module} RUN gives its {scores}."]
 
 
 def _compare(groups: list[Configuration]) -> list[Table]:

@@ -84,13 +84,13 @@ def further_mean(run: Run, further: Further, kind: str, step: int = -1, chosen: 
     values, chosen = run.clients(further.variable.format(kind), step=step), run.trained if chosen is None else chosen
     if values is None:
         return math.nan
-    mean = (statistics.weighted_mean(values[chosen], run.weights[chosen]) if further.weighted
+    mean = (statistics.weighted_mean(values[chosen], run.weights[chosen]) if further.pooled
             else statistics.macro_mean(values[chosen]))
     return further.scale * mean
 
 
 def _weighing(measure: Measure) -> str:
-    weighted = [f"the {further.name.split(',')[0]}" for further in measure.further if further.weighted]
+    weighted = [f"the {further.name.split(',')[0]}" for further in measure.further if further.pooled]
     what = " and ".join(["The weighted mean", *weighted])
     return f"{what} weigh{'' if weighted else 's'} clients by test {measure.weight}."
 
@@ -315,8 +315,9 @@ def _text_comparison(groups) -> Table:
     if readings:
         table.note += f" {permuted_note()}"
     if local:
-        table.note += (f" Gain over local: {measure.gain_over('local-only training on the same partition')}; harmed: percent of "
-                       f"clients {measure.worse} {'it' if measure.higher_is_better else 'that loss'}. {PAIRS_NOTE}")
+        local_score = "local-only training on the same partition"
+        table.note += (f" Gain over local: {measure.gain_over(local_score)}; harmed: percent of clients {measure.worse} "
+                       f"it. {PAIRS_NOTE}")
     table.note += f" {measure.note}" if measure.note else ""
     return table
 
