@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import statistics
+from . import measure, statistics
 from .loader import FormatError, load_scores
+from .measure import Measure
 from .runs import EXECUTION, WORDS, Run, show
+from .tables import further_mean
 
 # Options that say what is learned from which data: runs that differ in one of them are of different settings.
 SETTING_OPTIONS = frozenset(
@@ -27,21 +29,22 @@ KINDS = ("personal", "common", "adapted")
 
 @dataclass
 class Scores:
-    """What a comparison takes from one run. Arrays are over the clients that train, [client], accuracies in shares."""
+    """What a comparison takes from one run. Arrays are over the clients that train, [client], scores as their variables."""
 
     path: str
     setting: str
     method: str
     tuned: dict[str, str]
     options: dict
-    accuracy: dict[str, np.ndarray]  # of KINDS and majority, those that were evaluated
-    curves: dict[str, tuple[np.ndarray, np.ndarray]]  # (round numbers, means over clients) by kind, or error
+    measure: Measure
+    scores: dict[str, np.ndarray]  # of KINDS and majority, those that were evaluated
+    further: dict[str, float]  # {name: mean over clients} of the measure's further quantities of what is deployed
+    curves: dict[str, tuple[np.ndarray, np.ndarray]]  # (round numbers, means over clients) by kind
     costs: dict[str, float]  # of a client in a round, and parameters
     partition: str  # equal where clients hold the same examples, with the same labels
     version: str
-    unseen: float = math.nan  # accuracy of held-out clients after adaptation
+    unseen: float = math.nan  # score of held-out clients after adaptation
     validation: float = math.nan
-    error: np.ndarray | None = None  # matrix problem: relative error
     loss: np.ndarray | None = None  # matrix problem: of the personal model
     permuted: np.ndarray | None = None  # who reads labels permuted; None where all read them in the same way
 
@@ -54,32 +57,37 @@ class Scores:
         return str(self.options.get("algorithm", "unknown"))
 
     def mean(self, kind: str) -> float:
-        """Macro mean accuracy; NaN where it was not evaluated."""
-        return statistics.macro_mean(self.accuracy[kind]) if kind in self.accuracy else math.nan
+        """Macro mean score, as it is shown; NaN where it was not evaluated."""
+        return self.measure.scale * statistics.macro_mean(self.scores[kind]) if kind in self.scores else math.nan
 
     def mean_of_readers(self, permuted: bool) -> float:
         """As headline, of the clients that read their labels permuted, or of the others; NaN where all are alike."""
-        if self.permuted is None or self.deployed not in self.accuracy:
+        if self.permuted is None or self.deployed not in self.scores:
             return math.nan
-        return 100 * statistics.macro_mean(self.accuracy[self.deployed][self.permuted == permuted])
+        return self.measure.scale * statistics.macro_mean(self.scores[self.deployed][self.permuted == permuted])
 
     @property
     def deployed(self) -> str:
-        """The kind of accuracy that the method is judged by."""
-        return "adapted" if self.algorithm in ADAPTED_METHODS and "adapted" in self.accuracy else "personal"
+        """The kind of score that the method is judged by."""
+        return deployed(self.algorithm, self.scores)
 
     @property
     def headline(self) -> float:
-        """Accuracy of what is deployed, in percent; in the matrix problem log10 of the mean relative error."""
-        if self.error is None:
-            return 100 * self.mean(self.deployed)
-        mean = statistics.macro_mean(self.error)
+        """Score of what is deployed, as it is shown; in the matrix problem log10 of the mean relative error."""
+        mean = self.mean(self.deployed)
+        if self.measure is not measure.MATRIX:
+            return mean
         return math.log10(mean) if mean > 0 else math.nan
+
+
+def deployed(algorithm: str, scores) -> str:
+    """The kind of score, of those there are, that a method is judged by."""
+    return "adapted" if algorithm in ADAPTED_METHODS and "adapted" in scores else "personal"
 
 
 @dataclass
 class Candidate:
-    """One setting of the tuned options: its runs and their mean validation accuracy."""
+    """One setting of the tuned options: its runs and their mean validation score."""
 
     tuned: dict[str, str]
     runs: list[Scores]
@@ -131,8 +139,12 @@ class Comparison:
         return [run for cell in self.cells.values() for run in cell.runs]
 
     @property
+    def measure(self) -> Measure:
+        return self.runs[0].measure
+
+    @property
     def is_matrix(self) -> bool:
-        return self.runs[0].error is not None
+        return self.measure is measure.MATRIX
 
     def local_only(self, run: Scores) -> Scores | None:
         """Local-only training of the same setting, seed and partition."""
@@ -179,8 +191,8 @@ def read_folder(folder, reference: str | None = None) -> Comparison:
     further = [_name(path, folder) for path in standing if path not in entries]
     if not scores:
         raise FormatError(f"{folder} holds no run that has ended; jobs/sweep.py goes on with a sweep")
-    if len({run.error is None for run in scores}) > 1:
-        raise FormatError("the matrix problem and text cannot be compared: give a folder of one problem")
+    if conflict := measure.conflict(run.measure for run in scores):
+        raise FormatError(conflict)
     cells = _cells(scores, wanted)
     return Comparison(folder, cells, _reference(cells, reference), missing, further)
 
@@ -224,20 +236,23 @@ def scored(directory: Path, folder: Path, entry: dict | None = None) -> Scores:
     data = load_scores(directory)
     run = Run(data, _name(directory, folder))
     entry = entry or {"setting": "", "method": "", "tuned": {}}
-    values = {kind: run.clients(f"{kind}_accuracy") for kind in (*KINDS, "majority")}
-    names = {"error": "relative_error"} if run.is_matrix else {kind: f"{kind}_accuracy" for kind in KINDS}
+    kinds = ("personal",) if run.is_matrix else KINDS
+    names = {kind: run.measure.of(kind) for kind in kinds}
     curves = {kind: run.by_round(name) for kind, name in names.items()}
-    adapted = values["adapted"]
+    values = {kind: run.clients(name) for kind, name in (names | {"majority": "majority_accuracy"}).items()}
+    values = {kind: v for kind, v in values.items() if v is not None}
+    adapted = values.get("adapted")
     held_out = data["held_out"].values
     return Scores(
         path=run.name, setting=entry["setting"], method=entry["method"], tuned=entry["tuned"],
-        options=run.options, accuracy={kind: v[run.trained] for kind, v in values.items() if v is not None},
+        options=run.options, measure=run.measure, scores={kind: v[run.trained] for kind, v in values.items()},
+        further={further.name: further_mean(run, further, deployed(run.algorithm, values))
+                 for further in run.measure.compared},
         curves={kind: (data["evaluation"].values, _client_means(v)) for kind, v in curves.items() if v is not None},
         costs=_costs(run), partition=_partition(run),
         version=" ".join(str(data.attrs.get(name, ""))[:12] for name in ("program_version", "git_commit")).strip(),
         unseen=statistics.macro_mean(adapted[held_out]) if adapted is not None and not held_out.all() else math.nan,
-        validation=validation_accuracy(run),
-        error=_trained(run, "relative_error"), loss=_trained(run, "personal_loss") if run.is_matrix else None,
+        validation=validation_score(run), loss=_trained(run, "personal_loss") if run.is_matrix else None,
         permuted=run.permuted[run.trained] if run.readings() else None)
 
 
@@ -280,17 +295,14 @@ def _costs(run: Run) -> dict[str, float]:
     return costs
 
 
-def validation_accuracy(run: Run) -> float:
-    """Macro mean accuracy, of what is deployed, on the clients' validation examples at the last evaluation.
+def validation_score(run: Run) -> float:
+    """Macro mean score, of what is deployed, on the clients' validation examples at the last evaluation.
 
     NaN where none is recorded.
     """
     kind = "adapted" if run.algorithm in ADAPTED_METHODS else "personal"
-    right, examples = run.clients(f"validation_{kind}_correct"), run.clients("validation_examples")
-    if right is None or examples is None:
-        return math.nan
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return statistics.macro_mean(np.where(examples > 0, right / examples, np.nan)[run.trained])
+    values = _trained(run, run.measure.of(kind, "validation_"))
+    return math.nan if values is None else statistics.macro_mean(values)
 
 
 # ---- what a folder without sweep.json holds ---------------------------------------------------------------
@@ -338,9 +350,9 @@ def _cells(scores: list[Scores], wanted: list[tuple]) -> dict[tuple[str, str], C
 
 
 def choose(candidates: list[Candidate], setting: str, method: str) -> Candidate:
-    """The candidate of the best mean validation accuracy over seeds, among those with the most seeds.
+    """The candidate of the best mean validation score over seeds, among those with the most seeds.
 
-    Test scores have no part in it: throws FormatError where several candidates have no validation accuracy.
+    Test scores have no part in it: throws FormatError where several candidates have no validation score.
     """
     if len(candidates) == 1:
         return candidates[0]
@@ -350,11 +362,12 @@ def choose(candidates: list[Candidate], setting: str, method: str) -> Candidate:
             where = f"{method} in {setting}" if setting else method
             raise FormatError(
                 f"{where} was run with {len(candidates)} settings of {', '.join(candidates[0].tuned)}, and "
-                f"{candidate.runs[0].path} has no validation accuracy to choose by; run with --validation-share. The "
+                f"{candidate.runs[0].path} has no validation score to choose by; run with --validation-share. The "
                 "test set is never used for that")
         candidate.validation = statistics.macro_mean(values)
     most = max(len(candidate.runs) for candidate in candidates)
-    return max((c for c in candidates if len(c.runs) == most), key=lambda c: c.validation)
+    return min((c for c in candidates if len(c.runs) == most),
+               key=lambda c: c.runs[0].measure.loss_like(c.validation))
 
 
 def _reference(cells: dict, wanted: str | None) -> str:

@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from . import statistics
 from .comparison import Cell, Comparison
 from .comparison_tables import Ablation, judged
+from .measure import capital
 from .runs import AS_THEY_ARE, PERMUTED, show
-from .style import GREY, LINES, WIDTH, Look, Plot, canvas, configuration_styles, legend_below, styled
+from .style import GREY, LINES, WIDTH, Look, Plot, canvas, configuration_styles, legend_below, score_axis, styled
 
 _ACROSS = 3  # panels in a row
 _READERS = {AS_THEY_ARE: "^", PERMUTED: "v"}
@@ -40,27 +41,41 @@ def _panels(comparison: Comparison, height: float, sharey: bool):
 
 def _score_axis(axis, comparison: Comparison) -> str:
     """Formats an axis of headline scores; returns its label."""
-    if comparison.is_matrix:
-        return "log10 of relative error"
-    axis.set_major_formatter(PercentFormatter(decimals=0))
-    return "personal accuracy"
+    measure = comparison.measure
+    score_axis(axis, measure)
+    return f"log10 of {measure.name}" if comparison.is_matrix else f"personal {measure.axis}"
 
 
-def _limits(points, whole: bool) -> tuple[float, float]:
+def _told(comparison: Comparison) -> str:
+    """The headline score at the beginning of a caption."""
+    return capital(comparison.measure.personal(comparison.measure.name))
+
+
+def _notes(comparison: Comparison) -> str:
+    """What ends a caption."""
+    return ("" if comparison.is_matrix else comparison.measure.direction) + judged(comparison.runs)
+
+
+def _limits(points, bounds: tuple[float, float]) -> tuple[float, float]:
     """Limits of an axis around points, with room for intervals; of few seeds these may be wide, and run off it.
 
-    `whole`: none beyond 0 and 100.
+    None is further beyond the bounds of a score than by a hundredth of what lies between them.
     """
     points = np.array([point for point in points if not math.isnan(point)])
     if not points.size:
         return 0.0, 1.0
     room = max(0.35 * np.ptp(points), 1e-3 * abs(points).max(), 1e-9)
     low, high = points.min() - room, points.max() + room
-    return (max(low, -1.0), min(high, 101.0)) if whole else (low, high)
+    beyond = 0.01 * (bounds[1] - bounds[0]) if all(map(math.isfinite, bounds)) else 0.0
+    return max(low, bounds[0] - beyond), min(high, bounds[1] + beyond)
+
+
+def _bounds(comparison: Comparison) -> tuple[float, float]:
+    return (-math.inf, math.inf) if comparison.is_matrix else comparison.measure.bounds
 
 
 def _adapted(cell: Cell) -> float:
-    return statistics.macro_mean(cell.over_seeds(lambda run: 100 * run.mean("adapted")))
+    return statistics.macro_mean(cell.over_seeds(lambda run: run.mean("adapted")))
 
 
 @styled
@@ -90,11 +105,11 @@ def by_method(comparison: Comparison) -> Plot:
             axes.plot(seeds, np.full(len(seeds), y + 0.26), linestyle="none", marker="o", markersize=3, color=colour,
                       alpha=0.55, markeredgewidth=0)
             axes.plot(mean, y, linestyle="none", marker="o", markersize=5.5, color=colour, zorder=3)
-        majority = statistics.macro_mean([100 * run.mean("majority") for cell in comparison.of(setting)
+        majority = statistics.macro_mean([run.mean("majority") for cell in comparison.of(setting)
                                           for run in cell.runs])
         if not math.isnan(majority):
             handles["majority class"] = axes.axvline(majority, color=GREY, linestyle=LINES[1], linewidth=1)
-        axes.set_xlim(*_limits([*points, majority], whole=not comparison.is_matrix))
+        axes.set_xlim(*_limits([*points, majority], _bounds(comparison)))
         axes.set_title(setting)
         axes.set_yticks(range(len(methods)), methods)
         axes.tick_params(axis="y", length=0)
@@ -108,27 +123,27 @@ def by_method(comparison: Comparison) -> Plot:
         marks = {"mean and 95% interval": Line2D([], [], color="black", marker="o", markersize=5.5, linewidth=1.6),
                  "one seed": Line2D([], [], markersize=3, alpha=0.55, **black)}
     legend_below(figure, marks | handles)
-    what = "Relative error" if comparison.is_matrix else "Personal accuracy at the last evaluation"
-    return Plot("score_by_method", f"{what} by method and setting: mean over clients, every seed, and the mean over "
-                f"seeds with its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+    last = "" if comparison.is_matrix else " at the last evaluation"
+    return Plot("score_by_method", f"{_told(comparison)}{last} by method and setting: mean over clients, every "
+                f"seed, and the mean over seeds with its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 @styled
 def by_round(comparison: Comparison) -> Plot | None:
-    """Accuracy (or error) over rounds, a panel a setting, a line a method; bands: standard deviation over seeds."""
+    """The score over rounds, a panel a setting, a line a method; bands: standard deviation over seeds."""
     styles, handles = _styles(comparison), {}
     legend = 0.12 * len(comparison.methods) / math.ceil(len(comparison.settings) / _ACROSS)
     figure, grid, panels = _panels(comparison, 2.5 + legend, sharey=True)
     for setting, axes in panels.items():
         for cell in comparison.of(setting):
-            kind = "error" if comparison.is_matrix else cell.first.deployed
+            kind = cell.first.deployed
             curves = [run.curves[kind] for run in cell.runs if kind in run.curves]
             shared = sorted(set.intersection(*(set(rounds.tolist()) for rounds, _ in curves))) if curves else []
             if len(shared) < 2:  # the last evaluation alone is in by_method
                 continue
             values = np.array([means[np.isin(rounds, shared)] for rounds, means in curves])
             look = styles[cell.method]
-            scale = 1 if comparison.is_matrix else 100
+            scale = comparison.measure.scale
             middle = scale * values.mean(axis=0)
             (handles[cell.method],) = axes.plot(shared, middle, **look.curve(len(shared)))
             if len(values) > 1 and not comparison.is_matrix:
@@ -139,17 +154,15 @@ def by_round(comparison: Comparison) -> Plot | None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
         if comparison.is_matrix:
             axes.set_yscale("log")
-        else:
-            axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        score_axis(axes.yaxis, comparison.measure)
     if not handles:
         return None
     for row in grid:
-        row[0].set_ylabel("relative error" if comparison.is_matrix else "personal accuracy")
+        row[0].set_ylabel(comparison.measure.personal(comparison.measure.axis))
     legend_below(figure, {name: handles[name] for name in comparison.methods if name in handles})
     bands = "" if comparison.is_matrix else " Bands: standard deviation over seeds."
-    what = "Relative error" if comparison.is_matrix else "Personal accuracy"
-    return Plot("score_by_round", f"{what} by round: mean over clients and seeds.{bands}"
-                f"{judged(comparison.runs)}", figure)
+    return Plot("score_by_round", f"{_told(comparison)} by round: mean over clients and seeds.{bands}"
+                f"{_notes(comparison)}", figure)
 
 
 @styled
@@ -172,7 +185,7 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
         handles[label] = axes.errorbar(x, [mean for mean, _, _ in summary], yerr=half if any(half) else None,
                                        capsize=2.5, elinewidth=1, **styles[label].curve(len(x)))[0]
     axes.set_ylim(*_limits([seed for line in found.lines.values() for _, cell in line
-                            for seed in cell.over_seeds(lambda run: run.headline)], whole=not comparison.is_matrix))
+                            for seed in cell.over_seeds(lambda run: run.headline)], _bounds(comparison)))
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -183,9 +196,8 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
     axes.set_xlabel(found.option)
     axes.set_ylabel(_score_axis(axes.yaxis, comparison))
     legend_below(figure, handles)
-    what = "Relative error" if comparison.is_matrix else "Personal accuracy"
-    return Plot(f"ablation_{found.option}", f"{what} over {found.option}, all other options alike along a line: mean "
-                f"over seeds and its 95% t-interval, {_CUT}.{judged(comparison.runs)}", figure)
+    return Plot(f"ablation_{found.option}", f"{_told(comparison)} over {found.option}, all other options alike along a "
+                f"line: mean over seeds and its 95% t-interval, {_CUT}.{_notes(comparison)}", figure)
 
 
 def _span(places: dict[str, float]) -> float:

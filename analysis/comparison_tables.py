@@ -1,4 +1,4 @@
-"""Tables of a comparison: accuracies by method and setting, paired differences, costs, tuning, ablations."""
+"""Tables of a comparison: scores by method and setting, paired differences, costs, tuning, ablations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from . import statistics
 from .comparison import Cell, Comparison, Scores, differences, pairs_up
+from .measure import capital
 from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show
 from .table import DASH, Table, data_size, number, plus_minus, small
 from .tables import ONE_SEED, PAIRS_NOTE, SOLVED, adapted_note, permuted_note, unpaired_note
@@ -27,6 +28,14 @@ def interval(values, digits: int = 2) -> str:
     return f"{number(mean, digits, True)} [{number(mean - half, digits, True)}, {number(mean + half, digits, True)}]"
 
 
+def _interval(comparison: Comparison, found: list[float]) -> str:
+    return interval(found, comparison.measure.difference_digits)
+
+
+def _sign(comparison: Comparison) -> str:
+    return "" if comparison.is_matrix else comparison.measure.sign
+
+
 def titled(text: str, setting: str) -> str:
     return f"{text}: {setting}" if setting else text
 
@@ -36,13 +45,12 @@ def overview(comparison: Comparison) -> Table | None:
     """Headline scores, methods by settings; None for a single setting, whose own table says it."""
     if len(comparison.settings) < 2:
         return None
-    matrix = comparison.is_matrix
-    table = Table("Relative error (log10 of the mean)" if matrix else "Personal accuracy in percent",
-                  ["method", *comparison.settings])
+    table = Table(headline_told(comparison), ["method", *comparison.settings])
     best = {setting: _ranked(comparison, setting)[:1] for setting in comparison.settings}
     for method in comparison.methods:
         cells = [comparison.cells.get((setting, method)) for setting in comparison.settings]
-        texts = [DASH if cell is None else plus_minus(cell.over_seeds(_headline), 2 if matrix else 1) for cell in cells]
+        texts = [DASH if cell is None else plus_minus(cell.over_seeds(_headline), comparison.measure.digits)
+                 for cell in cells]
         marks = [" *" if cell in best[setting] else "" for setting, cell in zip(comparison.settings, cells)]
         table.rows.append([method, *(text + mark for text, mark in zip(texts, marks))])
     table.note = "Mean ± standard deviation over seeds. *: the best of its setting." + judged(comparison.runs)
@@ -53,9 +61,15 @@ def _headline(run: Scores) -> float:
     return run.headline
 
 
+def headline_told(comparison: Comparison) -> str:
+    """The headline score with its unit, as a title."""
+    measure = comparison.measure
+    return f"{measure.title} (log10 of the mean)" if comparison.is_matrix else f"Personal {measure.told}"
+
+
 def judged(runs: list[Scores]) -> str:
-    """A sentence that names the methods whose score is the adapted accuracy; empty without any."""
-    names = dict.fromkeys(run.method for run in runs if run.error is None and run.deployed == "adapted")
+    """A sentence that names the methods whose score is the adapted one; empty without any."""
+    names = dict.fromkeys(run.method for run in runs if run.deployed == "adapted")
     return f" Judged after adaptation, which its weights are made for: {', '.join(names)}." if names else ""
 
 
@@ -63,7 +77,7 @@ def _ranked(comparison: Comparison, setting: str) -> list[Cell]:
     """Cells of a setting that have a headline score, the best first."""
     means = [(statistics.macro_mean(cell.over_seeds(_headline)), cell) for cell in comparison.of(setting)]
     means = [entry for entry in means if not math.isnan(entry[0])]
-    return [cell for _, cell in sorted(means, key=lambda entry: entry[0], reverse=not comparison.is_matrix)]
+    return [cell for _, cell in sorted(means, key=lambda entry: comparison.measure.loss_like(entry[0]))]
 
 
 def leaders(comparison: Comparison) -> Table | None:
@@ -76,10 +90,11 @@ def leaders(comparison: Comparison) -> Table | None:
             continue
         other = ranked[1] if ranked[0] is reference else ranked[0]
         found = differences(reference, other, _headline, _headline)
-        table.rows.append([setting or "all", ranked[0].method, other.method, interval(found), str(len(found))])
-    what = "log10 of the relative error" if comparison.is_matrix else "points of personal accuracy"
+        table.rows.append([setting or "all", ranked[0].method, other.method, _interval(comparison, found), str(len(found))])
+    measure = comparison.measure
+    what = "log10 of the relative error" if comparison.is_matrix else measure.difference(f"personal {measure.name}")
     table.note = (f"Difference: {what}, paired by seed, with the 95% t-interval; against the first method, or the second "
-                  f"where {name} is first.")
+                  f"where {name} is first.{_sign(comparison)}")
     return table if table.rows else None
 
 
@@ -94,60 +109,74 @@ def scores(comparison: Comparison, setting: str) -> list[Table]:
 
 
 def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
+    measure = comparison.measure
+    form = functools.partial(number, digits=measure.digits)
+
     def of_clients(summarise, kind=None):
         def value(run: Scores) -> float:
-            accuracy = run.accuracy.get(kind or run.deployed)
-            return math.nan if accuracy is None else 100 * summarise(accuracy)
+            values = run.scores.get(kind or run.deployed)
+            return math.nan if values is None else measure.scale * summarise(values)
         return value
 
-    def against_local(summarise):
+    def against_local(summarise, scale):
         def value(run: Scores) -> float:
             other = comparison.local_only(run) if run.algorithm != "local" else None
-            if other is None or run.deployed not in run.accuracy or "personal" not in other.accuracy:
+            if other is None or run.deployed not in run.scores or "personal" not in other.scores:
                 return math.nan
-            return 100 * summarise(run.accuracy[run.deployed] - other.accuracy["personal"])
+            return scale * summarise(measure.better_by(run.scores[run.deployed], other.scores["personal"]))
         return value
 
     mean, cells = statistics.macro_mean, comparison.of(setting)
-    means = _filled(titled("Accuracy in percent", setting), cells, [
+    gain = against_local(mean, measure.scale)
+    further = [(f"personal {f.name}", functools.partial(_further, name=f.name),
+                functools.partial(plus_minus, digits=f.digits)) for f in measure.compared]
+    means = _filled(titled(capital(measure.told), setting), cells, [
         ("personal", of_clients(mean, "personal")),
         (AS_THEY_ARE, lambda run: run.mean_of_readers(False)), (PERMUTED, lambda run: run.mean_of_readers(True)),
         ("common", of_clients(mean, "common")),
         ("adapted", of_clients(mean, "adapted")), ("majority", of_clients(mean, "majority")),
-        ("gain over local", against_local(mean)), ("pairs", against_local(mean), _count),
-        ("unseen", lambda run: 100 * run.unseen)])
+        *further, ("gain over local", gain), ("pairs", gain, _count),
+        ("unseen", lambda run: measure.scale * run.unseen)], form)
     means.note = (
         "Means over clients, then mean ± standard deviation over seeds. Personal: what a client would deploy; common: "
-        "the common part alone; majority: always answering the client's most frequent training class. "
-        + adapted_note(["adapted" in run.accuracy for cell in cells for run in cell.runs]))
+        "the common part alone"
+        + ("; majority: always answering the client's most frequent training class. " if measure.classes else ". ")
+        + adapted_note(["adapted" in run.scores for cell in cells for run in cell.runs]))
     if PERMUTED in means.columns:
         means.note += f" {permuted_note()}"
     if "gain over local" in means.columns:
-        means.note += f" Gain: personal accuracy minus that of local-only training on the same examples. {PAIRS_NOTE}"
+        means.note += f" Gain: {measure.gain_over('local-only training on the same examples')}. {PAIRS_NOTE}"
     if "unseen" in means.columns:
         means.note += " Unseen: clients held out of training, adapted."
+    means.note += f" {measure.note}" if measure.note else ""
     means.note += judged([run for cell in cells for run in cell.runs])
 
-    spread = _filled(titled("Personal accuracy over clients", setting), cells, [
-        ("worst 10%", of_clients(statistics.worst_decile)), ("best 10%", of_clients(statistics.best_decile)),
+    harmed = against_local(lambda gains: float((gains < 0).mean()), 100)
+    spread = _filled(titled(f"Personal {measure.name} over clients", setting), cells, [
+        ("worst 10%", of_clients(measure.worst)), ("best 10%", of_clients(measure.best)),
         ("std over clients", of_clients(statistics.spread)),
-        ("harmed", against_local(lambda gain: float((gain < 0).mean()))), ("pairs", against_local(mean), _count)])
-    clients = sorted({len(values) for cell in cells for run in cell.runs for values in run.accuracy.values()})
+        ("harmed", harmed, plus_minus), ("pairs", gain, _count)], form)
+    clients = sorted({len(values) for cell in cells for run in cell.runs for values in run.scores.values()})
     spread.note = (f"Worst and best 10%: mean of max(1, ceil(0.1 N)) of {' or '.join(map(str, clients))} clients; "
                    "mean ± standard deviation over seeds.")
     if "harmed" in spread.columns:
-        spread.note += f" Harmed: percent of clients below local-only training. {PAIRS_NOTE}"
+        spread.note += f" Harmed: percent of clients {measure.worse} local-only training. {PAIRS_NOTE}"
     return [means, spread]
+
+
+def _further(run: Scores, name: str) -> float:
+    return run.further[name]
 
 
 def _matrix_scores(comparison: Comparison, setting: str) -> Table:
     mean = statistics.macro_mean
-    columns = [("relative error", lambda run: mean(run.error)), ("largest", lambda run: float(np.nanmax(run.error))),
+    columns = [("relative error", lambda run: run.mean("personal")),
+               ("largest", lambda run: float(np.nanmax(run.scores["personal"]))),
                ("loss", lambda run: mean(run.loss) if run.loss is not None else math.nan)]
     table = _filled(titled("The matrix problem", setting), comparison.of(setting), columns, small)
     table.columns.append("solved")
     for row, cell in zip(table.rows, comparison.of(setting)):
-        row.append(f"{sum(np.nanmax(run.error) < SOLVED for run in cell.runs)} of {len(cell.runs)}")
+        row.append(f"{sum(np.nanmax(run.scores['personal']) < SOLVED for run in cell.runs)} of {len(cell.runs)}")
     table.note = (f"Mean ± standard deviation over seeds. Solved: runs with every client's relative error below "
                   f"{small(SOLVED)}.")
     return table
@@ -185,7 +214,7 @@ def paired(comparison: Comparison, setting: str) -> Table | None:
     def add(cell: Cell, name: str, quantity: str, value) -> None:
         found = [d for d in differences(cell, reference, value, _headline) if not math.isnan(d)]
         if found:
-            table.rows.append([name, quantity, str(len(found)), interval(found)])
+            table.rows.append([name, quantity, str(len(found)), _interval(comparison, found)])
         elif value is _headline:
             unpaired.append(name)
 
@@ -193,13 +222,13 @@ def paired(comparison: Comparison, setting: str) -> Table | None:
         if cell is not reference:
             add(cell, cell.method, "log10 of relative error" if comparison.is_matrix else cell.first.deployed, _headline)
         if not comparison.is_matrix and cell.first.deployed == "personal":
-            add(cell, cell.method, "adapted", lambda run: 100 * run.mean("adapted"))
-    if not comparison.is_matrix:
-        add(reference, "majority class", "majority", lambda run: 100 * run.mean("majority"))
-    what = "log10 of the mean relative error" if comparison.is_matrix else "points of macro mean accuracy"
-    base = "" if comparison.is_matrix else f" against the personal accuracy of {comparison.reference}"
-    table.note = f"In {what}{base}; paired by seed, where both runs hold the same partition; 95% t-interval."
-    table.note += unpaired_note(unpaired)
+            add(cell, cell.method, "adapted", lambda run: run.mean("adapted"))
+    add(reference, "majority class", "majority", lambda run: run.mean("majority"))
+    measure = comparison.measure
+    what = "log10 of the mean relative error" if comparison.is_matrix else (
+        f"{measure.difference(f'macro mean {measure.name}')} against the personal {measure.name} of {comparison.reference}")
+    table.note = f"In {what}; paired by seed, where both runs hold the same partition; 95% t-interval."
+    table.note += _sign(comparison) + unpaired_note(unpaired)
     return table if table.rows else None
 
 
@@ -227,13 +256,14 @@ def costs(comparison: Comparison) -> Table | None:
 # ---- tuning -----------------------------------------------------------------------------------------------
 def tuning(comparison: Comparison) -> Table | None:
     """What was tuned over, and what validation chose; None where nothing was."""
-    cells = [cell for cell in comparison.cells.values() if cell.grid > 1]
+    cells, measure = [cell for cell in comparison.cells.values() if cell.grid > 1], comparison.measure
     if not cells:
         return None
-    table = Table("Tuned options", ["method", "setting", "tried", "chosen", "validation, %", "next best"])
+    table = Table("Tuned options",
+                  ["method", "setting", "tried", "chosen", measure.column("validation"), "next best"])
     for cell in cells:
-        ranked = sorted(cell.candidates, key=lambda c: (c.runs != cell.runs, -c.validation))
-        over = [plus_minus([run.validation for run in c.runs], scale=100) for c in ranked[:2]]
+        ranked = sorted(cell.candidates, key=lambda c: (c.runs != cell.runs, measure.loss_like(c.validation)))
+        over = [plus_minus([run.validation for run in c.runs], measure.digits, measure.scale) for c in ranked[:2]]
         chosen = ", ".join(f"{name} {value}{_edge(cell, name)}" for name, value in cell.first.tuned.items())
         table.rows.append([cell.method, cell.setting or "all", _tried(cell), chosen, over[0],
                            over[1] if len(over) > 1 else DASH])
@@ -241,8 +271,8 @@ def tuning(comparison: Comparison) -> Table | None:
     budget = (f"Every method was tried with {sizes.pop()} settings, the same budget." if len(sizes) == 1 else
               "The methods were NOT tried with the same number of settings: "
               + ", ".join(f"{cell.method} {cell.grid}" for cell in _one_a_method(comparison)) + ".")
-    table.note = (f"{budget} Chosen by the mean accuracy on the clients' validation examples over all seeds; test scores "
-                  "had no part in it. (edge): the chosen value is the smallest or largest that was tried.")
+    table.note = (f"{budget} Chosen by the mean {measure.name} on the clients' validation examples over all seeds; "
+                  "test scores had no part in it. (edge): the chosen value is the smallest or largest that was tried.")
     return table
 
 
@@ -320,7 +350,7 @@ def ablation(comparison: Comparison, found: Ablation) -> Table:
     for label, line in found.lines.items():
         cells = {show(value): cell for value, cell in line}
         table.rows.append([label, *(_mean_interval(cells[show(v)]) if show(v) in cells else DASH for v in values)])
-    what = "log10 of the mean relative error" if comparison.is_matrix else "Personal accuracy in percent"
+    what = "log10 of the mean relative error" if comparison.is_matrix else headline_told(comparison)
     table.note = f"{what}: mean over seeds [95% t-interval]. All other options are the same along a row" + (
         ", those that were tuned aside." if any(cell.grid > 1 for cell in comparison.cells.values()) else ".")
     return table
@@ -328,8 +358,9 @@ def ablation(comparison: Comparison, found: Ablation) -> Table:
 
 def _mean_interval(cell: Cell) -> str:
     mean, half, n = statistics.mean_interval(cell.over_seeds(_headline))
-    text = number(mean, 2)
-    return text if n < 2 else f"{text} [{number(mean - half, 2)}, {number(mean + half, 2)}]"
+    digits = cell.first.measure.difference_digits
+    text = number(mean, digits)
+    return text if n < 2 else f"{text} [{number(mean - half, digits)}, {number(mean + half, digits)}]"
 
 
 # ---- what a reader must know ------------------------------------------------------------------------------

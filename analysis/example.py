@@ -1,4 +1,4 @@
-"""python -m analysis.example RUN FILE.png: accuracy by client and singular spectra of a run, side by side."""
+"""python -m analysis.example RUN FILE.png: score by client and singular spectra of a run, side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DPI, _GAP = 135, 24  # pixels an inch, and between the two
 def draw(directory, file) -> Path:
     """Writes the picture of a run with two levels, the same bytes for the same results. Throws FormatError, OSError."""
     (configuration,) = group(read([directory]))
-    plots = [figures.accuracy_by_client([configuration]), spectra.singular_spectra(configuration.first)]
+    plots = [figures.score_by_client([configuration]), spectra.singular_spectra(configuration.first)]
     pictures = [_pixels(plot) for plot in plots]
     height, width = max(p.shape[0] for p in pictures), sum(p.shape[1] for p in pictures) + _GAP
     sheet, left = np.full((height, width, 3), 255, dtype=np.uint8), 0

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .runs import AS_THEY_ARE, PERMUTED, Run, same_partition
-from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, styled
+from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, score_axis, styled
 
 _FEW_CLIENTS = 60  # up to here every client has a column of its own
 
@@ -61,16 +61,16 @@ def classes_by_client(run: Run) -> Plot | None:
 
 @styled
 def unseen_clients(run: Run) -> Plot | None:
-    """Accuracy after k local steps on a copy, of the clients that never trained beside those that did."""
+    """The score after k local steps on a copy, of the clients that never trained beside those that did."""
     held_out = run.data["held_out"].values
     steps = run.adaptation_steps
     if run.is_matrix or not held_out.any() or not steps:
         return None
-    start = run.clients("personal_accuracy")
-    series = [start] + [run.clients("adapted_accuracy", step=i) for i in range(len(steps))]
+    measure = run.measure
+    series = [run.score("personal")] + [run.score("adapted", step=i) for i in range(len(steps))]
     if any(values is None for values in series):
         return None
-    values = 100 * np.array(series)  # [steps, client]
+    values = np.array(series)  # [steps, client]
     x = np.array([0, *steps])
     figure = canvas(3.0, width=4.6)
     axes, handles = figure.subplots(), {}
@@ -81,12 +81,13 @@ def unseen_clients(run: Run) -> Plot | None:
         low, high = np.nanpercentile(values[:, chosen], [10, 90], axis=1)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         handles[name] = axes.plot(x, mean, color=colour, marker="o", markersize=4)[0]
-    if (majority := run.clients("majority_accuracy")) is not None:
-        handles["majority class, held out"] = axes.axhline(100 * np.nanmean(majority[held_out]), color="black",
-                                                           linewidth=1, linestyle=":")
+    if run.majority is not None:
+        handles["majority class, held out"] = axes.axhline(np.nanmean(run.majority[held_out]), color="black", linewidth=1,
+                                                           linestyle=":")
     axes.set_xlabel("local steps of adaptation")
-    axes.set_ylabel("accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.set_ylabel(measure.axis)
+    score_axis(axes.yaxis, measure)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, handles)
-    return Plot("unseen_clients", "Mean accuracy over clients along adaptation; bands: 10th to 90th percentile.", figure)
+    return Plot("unseen_clients",
+                f"Mean {measure.name} over clients along adaptation; bands: 10th to 90th percentile.{measure.direction}", figure)

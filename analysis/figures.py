@@ -1,15 +1,18 @@
-"""Figures that follow a run, or several together: accuracy or error by round, by client, and time."""
+"""Figures that follow a run, or several together: score or error by round, by client, and time."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from .measure import Measure
 from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
 from .style import (FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below,
-                    styled)
+                    score_axis, styled)
 
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
@@ -22,7 +25,7 @@ def overview(groups: list[Configuration]) -> list[Plot]:
     if groups[0].first.is_matrix:
         plots = [error_by_round(groups)]
     else:
-        plots = [accuracy_by_round(groups), accuracy_by_reading(groups), accuracy_by_client(groups)]
+        plots = [score_by_round(groups), score_by_reading(groups), score_by_client(groups)]
     return [plot for plot in (*plots, time_by_phase(groups)) if plot]
 
 
@@ -51,14 +54,15 @@ def _marker(rounds) -> dict:
 
 
 def _majority(group: Configuration) -> float | None:
-    values = [run.clients("majority_accuracy") for run in group.runs]
-    values = [np.nanmean(v[run.trained]) for v, run in zip(values, group.runs) if v is not None]
-    return 100 * float(np.mean(values)) if values else None
+    values = [(run.majority, run.trained) for run in group.runs]
+    values = [np.nanmean(v[trained]) for v, trained in values if v is not None]
+    return float(np.mean(values)) if values else None
 
 
-def _measures(group: Configuration, twice: bool) -> dict[str, tuple]:
-    """Curves of personal, common and adapted accuracy; common only where it is not the personal one, or `twice`."""
-    curves = {kind: _curves(group, f"{kind}_accuracy") for kind in ("personal", "common", "adapted")}
+def _kinds(group: Configuration, twice: bool) -> dict[str, tuple]:
+    """Curves of the personal, common and adapted score; common only where it is not the personal one, or `twice`."""
+    measure = group.first.measure
+    curves = {kind: _curves(group, measure.of(kind)) for kind in ("personal", "common", "adapted")}
     curves = {kind: c for kind, c in curves.items() if c}
     if "personal" in curves and "common" in curves and not twice:
         if np.array_equal(curves["personal"][2], curves["common"][2], equal_nan=True):
@@ -72,33 +76,34 @@ def _round_axis(axes) -> None:
 
 
 @styled
-def accuracy_by_round(groups: list[Configuration]) -> Plot | None:
-    """Accuracy over evaluations: of one configuration with its spread, of several as a panel a measure."""
-    measured = [_measures(group, twice=len(groups) > 1) for group in groups]
-    if not any(measured):
+def score_by_round(groups: list[Configuration]) -> Plot | None:
+    """The score over evaluations: of one configuration with its spread, of several as a panel a kind."""
+    found, measure = [_kinds(group, twice=len(groups) > 1) for group in groups], groups[0].first.measure
+    if not any(found):
         return None
     if len(groups) == 1:
-        return _accuracy_of_one(groups[0], measured[0])
-    kinds = [kind for kind in ("personal", "common", "adapted") if any(kind in m for m in measured)]
-    figure = _panels_by_round(groups, [(_KIND_TITLE[kind], [curves.get(kind) for curves in measured]) for kind in kinds],
+        return _score_of_one(groups[0], found[0])
+    kinds = [kind for kind in ("personal", "common", "adapted") if any(kind in curves for curves in found)]
+    figure = _panels_by_round(groups, [(_KIND_TITLE[kind], [curves.get(kind) for curves in found]) for kind in kinds],
                               majority=True)
-    return Plot("accuracy_by_round",
-                "Accuracy by round, mean over clients. Personal is what a client would deploy: the common part where the "
-                "method has no personal one." + _seed_bands(groups), figure)
+    return Plot(f"{measure.short}_by_round",
+                f"{measure.title} by round, mean over clients. Personal is what a client would deploy: the common part "
+                f"where the method has no personal one.{measure.direction}" + _seed_bands(groups), figure)
 
 
 @styled
-def accuracy_by_reading(groups: list[Configuration]) -> Plot | None:
-    """Personal accuracy over evaluations of the clients that read their labels permuted, and of the others.
+def score_by_reading(groups: list[Configuration]) -> Plot | None:
+    """The personal score over evaluations of the clients that read their labels permuted, and of the others.
 
     Of several configurations; the figure of a single one shows both.
     """
-    curves = {name: [_curves(group, "personal_accuracy", name) for group in groups] for name in _READING_LINE}
+    measure = groups[0].first.measure
+    curves = {name: [_curves(group, measure.of("personal"), name) for group in groups] for name in _READING_LINE}
     if len(groups) == 1 or not any(found for panel in curves.values() for found in panel):
         return None
-    return Plot("accuracy_by_reading",
-                "Personal accuracy by round, mean over the clients that read their labels as they are, and over those "
-                "that read them through a permutation of the classes." + _seed_bands(groups),
+    return Plot(f"{measure.short}_by_reading",
+                f"Personal {measure.name} by round, mean over the clients that read their labels as they are, and over "
+                "those that read them through a permutation of the classes." + _seed_bands(groups),
                 _panels_by_round(groups, list(curves.items())))
 
 
@@ -110,16 +115,17 @@ def _panels_by_round(groups: list[Configuration], shown: list[tuple[str, list]],
     """A panel for each (title, curves of each configuration or None)."""
     figure = canvas(3.3 + 0.12 * len(groups), width=WIDTH)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    measure = groups[0].first.measure
     styles, handles = configuration_styles([g.first.algorithm for g in groups]), {}
     for axes, (title, found) in zip(panels, shown):
         axes.set_title(title)
         for group, curves, look in zip(groups, found, styles):
             if curves:
                 rounds, means, _ = curves
-                middle = 100 * means.mean(axis=0)
+                middle = measure.scale * means.mean(axis=0)
                 (handles[group.label],) = axes.plot(rounds, middle, **look.curve(len(rounds)))
                 if len(means) > 1:
-                    half = 100 * means.std(axis=0, ddof=1)
+                    half = measure.scale * means.std(axis=0, ddof=1)
                     axes.fill_between(rounds, middle - half, middle + half, color=look.colour, alpha=0.13, linewidth=0)
         _round_axis(axes)
     levels = dict.fromkeys(round(level, 1) for g in groups if majority and (level := _majority(g)) is not None)
@@ -128,62 +134,63 @@ def _panels_by_round(groups: list[Configuration], shown: list[tuple[str, list]],
             for axes in panels:
                 axes.axhline(level, color=GREY, linestyle=LINES[2], linewidth=1)
             handles["majority class"] = Line2D([], [], color=GREY, linestyle=LINES[2], linewidth=1)
-    panels[0].set_ylabel("accuracy (mean over clients)")
-    panels[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    panels[0].set_ylabel(f"{measure.axis} (mean over clients)")
+    score_axis(panels[0].yaxis, measure)
     legend_below(figure, handles)
     return figure
 
 
-def _accuracy_of_one(group: Configuration, curves: dict) -> Plot:
-    figure = canvas(3.4, width=5.2)
+def _score_of_one(group: Configuration, curves: dict) -> Plot:
+    figure, measure = canvas(3.4, width=5.2), group.first.measure
     axes, handles, readers = figure.subplots(), {}, {}
     for kind, (rounds, means, clients) in curves.items():
         label = "personal = common" if kind == "personal" and "common" not in curves and _has_common(group) else kind
         if kind == "adapted":
             label = f"adapted, {group.first.adaptation_steps[-1]} local steps"
-        (handles[label],) = axes.plot(rounds, 100 * means.mean(axis=0), color=MEASURE[kind], **_marker(rounds))
+        (handles[label],) = axes.plot(rounds, measure.scale * means.mean(axis=0), color=MEASURE[kind], **_marker(rounds))
         for name, dashes in _READING_LINE.items():
-            if (part := _curves(group, f"{kind}_accuracy", name)) is not None:
-                axes.plot(part[0], 100 * part[1].mean(axis=0), color=MEASURE[kind], linestyle=dashes, linewidth=1.1)
+            if (part := _curves(group, measure.of(kind), name)) is not None:
+                axes.plot(part[0], measure.scale * part[1].mean(axis=0), color=MEASURE[kind], linestyle=dashes,
+                          linewidth=1.1)
                 readers[name] = Line2D([], [], color="black", linestyle=dashes, linewidth=1.1)
         if not readers:
-            low, high = np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
-            axes.fill_between(rounds, 100 * low, 100 * high, color=MEASURE[kind], alpha=0.14, linewidth=0)
+            low, high = measure.scale * np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
+            axes.fill_between(rounds, low, high, color=MEASURE[kind], alpha=0.14, linewidth=0)
     if (level := _majority(group)) is not None:
         line = LINES[3] if readers else LINES[1]
         handles["majority class"] = axes.axhline(level, color=GREY, linestyle=line, linewidth=1.1)
-    axes.set_ylabel("accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.set_ylabel(measure.axis)
+    score_axis(axes.yaxis, measure)
     _round_axis(axes)
     legend_below(figure, handles | readers)
     seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
     others = (" (thick), over those that read their labels as they are, and over those that read them through a "
               "permutation of the classes (thin)" if readers else
               " (line) and 10th to 90th percentile over clients (band)")
-    return Plot("accuracy_by_round", f"Accuracy by round: mean over clients{seeds}{others}.", figure)
+    return Plot(f"{measure.short}_by_round", f"{measure.title} by round: mean over clients{seeds}{others}."
+                + measure.direction, figure)
 
 
 def _has_common(group: Configuration) -> bool:
-    return any(run.clients("common_accuracy") is not None for run in group.runs)
+    return any(run.score("common") is not None for run in group.runs)
 
 
 @styled
-def accuracy_by_client(groups: list[Configuration]) -> Plot | None:
-    """Accuracy of each client at the last evaluation, sorted by personal accuracy (first seed of a configuration)."""
-    groups = [g for g in groups if g.first.clients("personal_accuracy") is not None]
+def score_by_client(groups: list[Configuration]) -> Plot | None:
+    """The score of each client at the last evaluation, sorted by the personal one (first seed of a configuration)."""
+    groups = [g for g in groups if g.first.score("personal") is not None]
     if not groups:
         return None
     return _bars(groups[0].first) if len(groups) == 1 else _client_points(groups)
 
 
 def _bars(run: Run) -> Plot:
-    chosen = np.flatnonzero(run.trained)
-    personal = 100 * run.clients("personal_accuracy")[chosen]
-    order = np.lexsort((-personal, run.permuted[chosen]))  # those with permuted labels last
+    chosen, measure = np.flatnonzero(run.trained), run.measure
+    personal = run.score("personal")[chosen]
+    order = np.lexsort((measure.loss_like(personal), run.permuted[chosen]))  # those with permuted labels last
     series = {"personal": personal[order]}
-    for kind in ("common", "adapted", "majority"):
-        if (values := run.clients(f"{kind}_accuracy")) is not None:
-            series[kind] = 100 * values[chosen][order]
+    others = {"common": run.score("common"), "adapted": run.score("adapted"), "majority": run.majority}
+    series |= {kind: values[chosen][order] for kind, values in others.items() if values is not None}
     if "common" in series and np.array_equal(series["common"], series["personal"], equal_nan=True):
         del series["common"]
     names, n = [str(c) for c in chosen[order]], len(chosen)
@@ -200,7 +207,7 @@ def _bars(run: Run) -> Plot:
         place = x + (i - (len(bars) - 1) / 2) * width
         axes.bar(place, series[kind], 0.92 * width, color=MEASURE[kind])
         handles[kind if kind == "common" or "common" in series else "personal = common"] = Patch(color=MEASURE[kind])
-    if "common" not in series and run.clients("common_accuracy") is None:
+    if "common" not in series and others["common"] is None:
         handles = {"personal": handles.pop("personal = common")}
     if "adapted" in series:
         handles["adapted"] = axes.plot(x, series["adapted"], linestyle="none", marker="D", markersize=4.5,
@@ -208,12 +215,12 @@ def _bars(run: Run) -> Plot:
     if "majority" in series:
         marks = axes.hlines(series["majority"], x - 0.44, x + 0.44, color="black", linewidth=1.6)
         handles["majority class"] = marks
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-    axes.set_ylim(0, 103)
+    score_axis(axes.yaxis, measure)
+    axes.set_ylim(*_bar_limits(axes, measure))
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(measure.axis)
     if aggregate:
-        axes.set_xlabel(f"clients by personal accuracy, best first: means of {len(x)} equal parts of {n}")
+        axes.set_xlabel(f"clients by personal {measure.name}, best first: means of {len(x)} equal parts of {n}")
         axes.set_xticks([])
     else:
         axes.set_xticks(x, names)
@@ -224,9 +231,17 @@ def _bars(run: Run) -> Plot:
         first = int((~run.permuted[chosen]).sum())
         _shade_permuted(axes, sum(part[0] < first for part in parts) if aggregate else first, len(x))
     legend_below(figure, handles)
-    return Plot("accuracy_by_client", "Accuracy of each client on its own test examples at the last evaluation, sorted "
-                "by personal accuracy. Black marks: always answering the client's most frequent training class."
+    marks = " Black marks: always answering the client's most frequent training class." if measure.classes else ""
+    return Plot(f"{measure.short}_by_client", f"{measure.title} of each client on its own test examples at the last "
+                f"evaluation, sorted by personal {measure.name}.{measure.direction}{marks}"
                 + (_SHADED if run.readings() else ""), figure)
+
+
+def _bar_limits(axes, measure: Measure) -> tuple[float, float]:
+    """From 0, or from below it where a bar goes there, up to the highest possible score, or what is drawn."""
+    low, high = axes.get_ylim()
+    most = measure.bounds[1]
+    return (low if low < 0 else 0, 1.03 * most if math.isfinite(most) else high)
 
 
 _SHADED = " Shaded: clients that read their labels through a permutation of the classes."
@@ -254,14 +269,13 @@ def _client_points(groups: list[Configuration]) -> Plot:
     styles = configuration_styles([g.first.algorithm for g in groups])
     figure, handles = canvas(3.2 + 0.12 * len(groups)), {}
     axes = figure.subplots()
-    values = [100 * g.first.clients("personal_accuracy")[g.first.trained] for g in groups]
+    values, measure = [g.first.score("personal")[g.first.trained] for g in groups], first.measure
     if paired:
         chosen = np.flatnonzero(first.trained)
-        order = np.lexsort((-values[0], first.permuted[chosen]))  # those with permuted labels last
+        order = np.lexsort((measure.loss_like(values[0]), first.permuted[chosen]))  # those with permuted labels last
         x = np.arange(len(order))
-        majority = first.clients("majority_accuracy")
-        if majority is not None:
-            level = 100 * majority[chosen][order]
+        if first.majority is not None:
+            level = first.majority[chosen][order]
             handles["majority class"] = axes.hlines(level, x - 0.42, x + 0.42, color="black", linewidth=1.4)
         shift = np.linspace(-0.3, 0.3, len(groups))
         for i, (group, v, look) in enumerate(zip(groups, values, styles)):
@@ -277,17 +291,19 @@ def _client_points(groups: list[Configuration]) -> Plot:
             caption += _SHADED
     else:
         for group, v, look in zip(groups, values, styles):
-            v = np.sort(v[~np.isnan(v)])[::-1]
+            v = v[~np.isnan(v)]
+            v = v[np.argsort(measure.loss_like(v), kind="stable")]
             place = (np.arange(len(v)) + 0.5) / len(v) * 100
             (handles[group.label],) = axes.plot(place, v, **look.curve(len(v)))
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes.set_xlabel("share of clients, best first")
         caption = "The clients of each run sorted by themselves, best first."
-    axes.set_ylabel("personal accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.set_ylabel(f"personal {measure.axis}")
+    score_axis(axes.yaxis, measure)
     legend_below(figure, handles)
     seeds = " (first seed)" if any(len(g.runs) > 1 for g in groups) else ""
-    return Plot("accuracy_by_client", f"Personal accuracy of each client at the last evaluation{seeds}. {caption}",
+    return Plot(f"{measure.short}_by_client",
+                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}",
                 figure)
 
 

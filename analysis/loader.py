@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import xarray
 
-from . import classification, schema
+from . import classification, measure, schema
 from .check import text
 
 
@@ -64,9 +64,11 @@ def options(path) -> dict:
 def load(path) -> xarray.Dataset:
     """Everything in a results.h5 (or in that of a run's directory), in memory, with strings decoded.
 
-    Adds, where a run has them: common_accuracy, personal_accuracy, adapted_accuracy (correct / test examples, or / test tokens of a generation),
-    label_entropy [client] (nats), majority_accuracy [client] (the score of always answering the client's most
-    frequent training class, the first of them when several tie), layer [site], held_out [client].
+    Adds, where a run has them: common_accuracy, personal_accuracy, adapted_accuracy (correct / test examples, or test
+    tokens of a generation) and common_mean_loss, personal_mean_loss, adapted_mean_loss (loss / the same), all of them
+    with validation_ before the name for validation examples; of a classification label_entropy [client] (nats) and
+    majority_accuracy [client] (the score of always answering the client's most frequent training class, the first of
+    them when several tie); layer [site], held_out [client].
     attrs hold the root attributes, `options` (a dict) and `path`. Throws FormatError.
     """
     path = find(path)
@@ -156,12 +158,18 @@ def _options(file) -> dict:
 
 
 def _derive(data: xarray.Dataset) -> xarray.Dataset:
-    if "test_examples" in data:
-        units = data["test_tokens" if "test_tokens" in data else "test_examples"]
-        units = units.where(units > 0)
-        for kind in ("common", "personal", "adapted"):
-            if f"{kind}_correct" in data:
-                data[f"{kind}_accuracy"] = data[f"{kind}_correct"] / units
+    try:
+        judged = measure.of_results(data)
+    except KeyError as error:
+        raise FormatError(f"{data.attrs['path']} has the task {error}; this package reads "
+                          f"{', '.join(measure.TASKS)}") from error
+    for split, examples in (("", "test"), ("validation_", "validation")):
+        if (counts := f"{examples}_{judged.weight}") in data:
+            units = data[counts].where(data[counts] > 0)
+            for kind in ("common", "personal", "adapted"):
+                for summed, mean in (("correct", "accuracy"), ("loss", "mean_loss")):
+                    if f"{split}{kind}_{summed}" in data:
+                        data[f"{split}{kind}_{mean}"] = data[f"{split}{kind}_{summed}"] / units
     for split in ("", "validation_"):
         for kind in ("common", "personal", "adapted"):
             if (name := f"{split}{kind}_confusion") in data:
@@ -169,7 +177,7 @@ def _derive(data: xarray.Dataset) -> xarray.Dataset:
                 f1 = classification.f1 if data.sizes["class"] == 2 else classification.macro_f1
                 for score, function in (("mcc", classification.mcc), ("f1", f1)):
                     data[f"{split}{kind}_{score}"] = (matrices.dims[:-2], function(matrices.values))
-    if "train_class_counts" in data and data.sizes["class"]:
+    if judged.classes and "train_class_counts" in data and data.sizes["class"]:
         counts = data["train_class_counts"].values.astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
             p = counts / counts.sum(axis=1, keepdims=True)

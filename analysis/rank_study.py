@@ -15,7 +15,7 @@ MEASURES = (*ranks.MEASURES, ranks.NOISE_EDGE)
 RATIO, OVERLAP = "‖s′ D C‖ / ‖s B A‖", "subspace overlap"
 TERMS = ("total", "own")
 ENTROPY, EXAMPLES, LOSS, GAIN, OVER_LOCAL = ("label entropy", "training examples", "final training loss",
-                                             "personal gain, points", "gain over local-only, points")
+                                             "personal gain", "gain over local-only")
 TARGET, ERROR = "target rank", "relative error"
 # What is given before anything is learned: a rank that follows the client goes along with one of these.
 GIVEN = (ENTROPY, EXAMPLES, PERMUTED, TARGET)
@@ -209,7 +209,8 @@ class Subject:
                  PERMUTED: lambda run: run.permuted[run.trained].astype(float),
                  TARGET: lambda run: None if truth(run) is None else truth(run).rank.astype(float),
                  LOSS: final_training_loss, ERROR: lambda run: _of(run, "relative_error"),
-                 GAIN: _personal_gain, OVER_LOCAL: self._over_local}
+                 f"{GAIN}, {self.first.measure.gain}": _personal_gain,
+                 f"{OVER_LOCAL}, {self.first.measure.gain}": self._over_local}
         found = {name: [value(run) for run in self.runs] for name, value in named.items()}
         return {name: values for name, values in found.items()
                 if all(v is not None and np.isfinite(v).any() for v in values)
@@ -218,10 +219,9 @@ class Subject:
     def _over_local(self, run: Run) -> np.ndarray | None:
         local = next((o for o in self._others if o.algorithm == "local" and o.seed == run.seed and same_partition(run, o)
                       and not o.is_matrix), None)
-        mine = run.clients("personal_accuracy")
-        if local is None or run.algorithm == "local" or mine is None or local.clients("personal_accuracy") is None:
+        if local is None or run.algorithm == "local":
             return None
-        return 100 * (mine - local.clients("personal_accuracy"))[run.trained]
+        return _gain(run, _score(run, "personal"), _score(local, "personal"))
 
     def same_for_all(self, effect: tuple[str, str]) -> bool:
         """Whether a measure has one value at a site for all clients of a run, in every run."""
@@ -280,9 +280,17 @@ def _of(run: Run, name: str) -> np.ndarray | None:
 
 
 def _personal_gain(run: Run) -> np.ndarray | None:
-    """Personal minus common accuracy in points."""
-    personal, common = _of(run, "personal_accuracy"), _of(run, "common_accuracy")
-    return None if personal is None or common is None else 100 * (personal - common)
+    """By how much the personal score is better than the common one, [client]; of text alone."""
+    return None if run.is_matrix else _gain(run, _score(run, "personal"), _score(run, "common"))
+
+
+def _score(run: Run, kind: str) -> np.ndarray | None:
+    return run.clients(run.measure.of(kind))
+
+
+def _gain(run: Run, mine: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
+    """By how much scores are better than others, [client] of those that train; None without either."""
+    return None if mine is None or theirs is None else run.measure.scale * run.measure.better_by(mine, theirs)[run.trained]
 
 
 @dataclass

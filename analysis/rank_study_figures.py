@@ -16,8 +16,6 @@ from .spectra import relations
 from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, WIDTH, Plot, canvas, legend_below, styled
 
 _PANELS = ("numerical rank (1e-2)", "entropy rank", "gap rank", ranks.NOISE_EDGE)
-_CAUSE_LABEL = {ENTROPY: "label entropy of the client, nats", rank_study.LOSS: "final training loss",
-                rank_study.GAIN: "personal − common, points", rank_study.OVER_LOCAL: "gain over local-only, points"}
 
 
 @styled
@@ -127,12 +125,19 @@ def correlation_intervals(subject: Subject) -> Plot | None:
 @styled
 def entropy_rank_relations(subject: Subject) -> Plot | None:
     """Entropy rank of the total and the norm ratio against everything that they are held against, first seed."""
-    causes = [(_CAUSE_LABEL.get(name, name), values[0]) for name, values in subject.causes.items()
+    causes = [(_cause_label(subject, name), values[0]) for name, values in subject.causes.items()
               if name not in (TARGET, rank_study.ERROR)]
     effects = [("entropy rank, total", subject.effects["total", "entropy rank"][0])]
     if ("", RATIO) in subject.effects:
         effects.append((RATIO, subject.effects["", RATIO][0]))
     return relations("rank_study_relations", "Each client of the first seed.", effects, causes)
+
+
+def _cause_label(subject: Subject, name: str) -> str:
+    if name == ENTROPY:
+        return "label entropy of the client, nats"
+    difference = "personal − common" if subject.first.measure.higher_is_better else "common − personal"
+    return name.replace(rank_study.GAIN, difference)
 
 
 @styled

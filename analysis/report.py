@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import command, comparison_page, federation, figures, page, rank_study_page, spectra, tables
+from . import command, comparison_page, federation, figures, measure, page, rank_study_page, spectra, tables
 from .comparison import is_folder
 from .loader import FormatError
 from .runs import Configuration, Run, differing, group, read, show
@@ -16,7 +16,7 @@ _PROVENANCE = (
     ("program_version", "program"), ("git_commit", "commit"), ("command_line", "command"),
     ("start_utc", "start (UTC)"), ("end_utc", "end (UTC)"), ("hosts", "hosts"), ("ranks", "MPI ranks"),
     ("threads", "threads a rank"), ("cpu_model", "CPU"), ("backend", "backend"), ("libtorch_version", "LibTorch"), ("mpi_version", "MPI"),
-    ("hdf5_version", "HDF5"), ("data_name", "data"), ("data_source", "source of data"),
+    ("hdf5_version", "HDF5"), ("data_name", "data"), ("data_task", "task"), ("data_source", "source of data"),
     ("data_licence", "licence of data"), ("data_sha256", "SHA-256 of data"), ("model_sha256", "SHA-256 of model"),
 )
 
@@ -29,8 +29,8 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     tables.md and tables.tex, and where clients have ranks of their own rank_study.html.
     """
     runs = read(paths)
-    if len({run.is_matrix for run in runs}) > 1:
-        raise FormatError("the matrix problem and text cannot be compared: give results of one problem")
+    if conflict := measure.conflict(run.measure for run in runs):
+        raise FormatError(conflict)
     groups = group(runs)
     output = Path(output) if output else _default_output(runs)
     with page.replaced(output) as folder:
@@ -55,7 +55,7 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
     own = {id(g): [tables.summary(run) for run in g.runs] for g in groups}
     if len(runs) == 1:
         together = own[id(groups[0])] + [tables.client_summary(runs[0])]
-    sections.append({"heading": "Results" if len(runs) == 1 else "Comparison", "tables": together,
+    sections.append({"heading": "Results" if len(runs) == 1 else "Comparison", "texts": _answers(runs), "tables": together,
                      "figures": page.embed(plots, pictures)})
     written += together
     for number, g in enumerate(groups[:details]):
@@ -77,6 +77,15 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
     ranks = rank_study_page.write([(g, "", "") for g in groups], folder, _subtitle(runs), details, notices)
     text = page.render(_title(groups), _subtitle(runs), sections, notices, [rank_study_page.LINK] if ranks else [])
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _answers(runs: list[Run]) -> list[str]:
+    """A sentence on the command that scores what clients answered, where runs recorded it."""
+    scored_by = runs[0].measure.scored_by
+    if not scored_by or not any(run.data.sizes.get("answer", 0) for run in runs):
+        return []
+    module, scores = scored_by
+    return [f"What clients answered is recorded: python -m {module} RUN gives its {scores}."]
 
 
 def _compare(groups: list[Configuration]) -> list[Table]:

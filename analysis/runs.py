@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import xarray
 
-from . import ranks
+from . import measure, ranks
 from .loader import asked_rounds, load, resume_command, saved_rounds, told_rounds
 
 # Options that say where and how a run is carried out, not what it computes.
@@ -17,7 +18,6 @@ EXECUTION = frozenset(
     "output resume overwrite max-hours checkpoint-every threads progress dry-run lockstep prefix-cache config "
     "print-config list version help".split()
 )
-MEASURES = ("personal", "common", "adapted")
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
 WORDS = ("algorithm", "hypergradient", "partition", "optimizer")  # options whose values say by themselves what they are
 
@@ -44,6 +44,11 @@ class Run:
     @property
     def is_matrix(self) -> bool:
         return self.options.get("problem") == "matrix"
+
+    @cached_property
+    def measure(self) -> measure.Measure:
+        """What the run is judged by."""
+        return measure.of_results(self.data)
 
     @property
     def seed(self):
@@ -111,6 +116,22 @@ class Run:
                 values = values.isel({dimension: index})
         values = values.values.astype(float)
         return None if np.isnan(values).all() else values
+
+    def score(self, kind: str, step: int = -1) -> np.ndarray | None:
+        """The score of a kind (personal, common, adapted) at the last evaluation, [client], as it is shown; None without."""
+        values = self.clients(self.measure.of(kind), step=step)
+        return None if values is None else self.measure.scale * values
+
+    @property
+    def majority(self) -> np.ndarray | None:
+        """The score of always answering a client's most frequent training class, [client], as it is shown; None without."""
+        values = self.clients("majority_accuracy")
+        return None if values is None else self.measure.scale * values
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Test examples (tokens of a generation), [client]; None in the matrix problem."""
+        return self.clients(f"test_{self.measure.weight}")
 
     def by_round(self, name: str, step: int = -1) -> np.ndarray | None:
         """A variable over evaluations for the clients that train, [evaluation, client]; None without values."""

@@ -187,6 +187,7 @@ ATTRIBUTES = (
     Attribute("cpu_model", "string"),
     Attribute("backend", "string", "optional"),
     Attribute("data_name", "string", "text"),
+    Attribute("data_task", "string", "optional"),
     Attribute("data_source", "string", "text"),
     Attribute("data_licence", "string", "text"),
     Attribute("data_tokenizer", "string", "text"),

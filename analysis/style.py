@@ -14,6 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import PercentFormatter
+
+from .measure import Measure
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#B8A800", "#6B6B6B"
@@ -101,6 +104,12 @@ def canvas(height: float, width: float = WIDTH) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def score_axis(axis, measure: Measure) -> None:
+    """Numbers of an axis of scores: with percent signs where they are percents."""
+    if measure.percent:
+        axis.set_major_formatter(PercentFormatter(decimals=0))
 
 
 def legend_below(figure: Figure, handles: dict, columns: int | None = None) -> None:

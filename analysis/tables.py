@@ -1,12 +1,14 @@
-"""Tables of one run and of several. Accuracies are in percent."""
+"""Tables of one run and of several. Scores are those of the runs' measure, in its unit."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
 from . import classification, ranks, statistics
+from .measure import Further, Measure, capital
 from .runs import PERMUTED, Configuration, Run, same_partition
 from .table import DASH, Table, data_size, number, plus_minus, small
 
@@ -21,54 +23,76 @@ def last_round(run: Run) -> str:
     return str(int(rounds[-1])) if rounds.size else DASH
 
 
-def accuracies(run: Run) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
-    """(name, accuracy [client], summed loss [client]) of every model evaluated last; the majority class at the end."""
-    found = []
-    for kind in ("personal", "common"):
-        if (values := run.clients(f"{kind}_accuracy")) is not None:
-            found.append((kind, values, run.clients(f"{kind}_loss")))
-    for i, steps in enumerate(run.adaptation_steps):
-        if (values := run.clients("adapted_accuracy", step=i)) is not None:
-            name = f"adapted, {steps} local step{'s' if steps != 1 else ''}"
-            found.append((name, values, run.clients("adapted_loss", step=i)))
-    if (values := run.clients("majority_accuracy")) is not None:
-        found.append(("majority class", values, None))
-    return found
+def evaluated(run: Run) -> list[tuple[str, int, str]]:
+    """(kind, adaptation step, name) of every model with a score at the last evaluation."""
+    return [model for model in _models(run) if run.score(*model[:2]) is not None]
+
+
+def _models(run: Run) -> list[tuple[str, int, str]]:
+    """(kind, adaptation step, name) of every model that may be evaluated."""
+    return [("personal", -1, "personal"), ("common", -1, "common"),
+            *(("adapted", i, f"adapted, {steps} local step{'s' if steps != 1 else ''}")
+              for i, steps in enumerate(run.adaptation_steps))]
 
 
 def summary(run: Run) -> Table:
-    """Accuracies of a run's clients at its last evaluation; errors and losses in the matrix problem."""
+    """Scores of a run's clients at its last evaluation; errors and losses in the matrix problem."""
     return _matrix_summary(run) if run.is_matrix else _text_summary(run)
 
 
 def _text_summary(run: Run) -> Table:
-    columns = ["accuracy, %", "macro mean", "weighted mean", "std over clients", "worst 10%", "best 10%", "over majority",
-               "loss, nats"]
-    table = Table(f"Accuracy after round {last_round(run)}: {run.title}", columns)
-    examples = run.data["test_examples"].values.astype(float) if "test_examples" in run.data else None
+    measure = run.measure
+    table = Table(f"{measure.title} after round {last_round(run)}: {run.title}",
+                  [measure.heading, "macro mean", "weighted mean", "std over clients", "worst 10%", "best 10%",
+                   *(["over majority"] if measure.classes else []), *(further.name for further in measure.further)])
     readings = run.readings()
     groups = [("", run.trained), *((f", {name}", chosen) for name, chosen in readings.items())]
     if run.data["held_out"].values.any() and run.trained.sum() < run.data.sizes["client"]:
         groups.append((", held-out clients", ~run.trained))
+
+    def of_clients(values: np.ndarray, chosen: np.ndarray) -> list[str]:
+        v = values[chosen]
+        found = (statistics.macro_mean(v), statistics.weighted_mean(v, run.weights[chosen]), statistics.spread(v),
+                 measure.worst(v), measure.best(v))
+        return [number(value, measure.digits) for value in found]
+
     for suffix, chosen in groups:
-        majority = run.clients("majority_accuracy")
-        for name, values, losses in accuracies(run):
-            v = 100 * values[chosen]
-            over = statistics.macro_mean(v - 100 * majority[chosen]) if majority is not None else math.nan
-            loss = statistics.weighted_mean(losses[chosen] / np.where(examples > 0, examples, np.nan)[chosen],
-                                            examples[chosen]) if losses is not None else math.nan
-            means = (statistics.macro_mean(v), statistics.weighted_mean(v, examples[chosen]), statistics.spread(v),
-                     statistics.worst_decile(v), statistics.best_decile(v))
-            table.rows.append([name + suffix, *(number(m) for m in means),
-                               DASH if name == "majority class" else number(over, sign=True), number(loss, 3)])
+        for kind, step, name in evaluated(run):
+            values = run.score(kind, step)
+            row = [name + suffix, *of_clients(values, chosen)]
+            if measure.classes:
+                majority = math.nan if run.majority is None else run.majority[chosen]
+                row.append(number(statistics.macro_mean(values[chosen] - majority), sign=True))
+            table.rows.append(row + [number(further_mean(run, further, kind, step, chosen), further.digits)
+                                     for further in measure.further])
+        if run.majority is not None:
+            table.rows.append(["majority class" + suffix, *of_clients(run.majority, chosen), DASH,
+                               *[DASH for _ in measure.further]])
     n = int(run.trained.sum())
     k = statistics.decile_size(n)
-    table.note = (f"{n} client{'s' if n != 1 else ''}; worst and best 10%: mean of {k}. The weighted mean and the "
-                  "loss weigh clients by test examples. Majority class: always answering the client's most frequent "
-                  "training class.")
+    table.note = f"{n} client{'s' if n != 1 else ''}; worst and best 10%: mean of {k}. {_weighing(measure)}"
+    if measure.classes:
+        table.note += " Majority class: always answering the client's most frequent training class."
+    table.note += f" {measure.note}" if measure.note else ""
     if readings:
         table.note += (f" {permuted_note()} They are {int(readings[PERMUTED].sum())} of the {n}.")
     return table
+
+
+def further_mean(run: Run, further: Further, kind: str, step: int = -1, chosen: np.ndarray | None = None) -> float:
+    """A further quantity of a model over clients, all that train unless given; NaN without."""
+    values, chosen = run.clients(further.variable.format(kind), step=step), run.trained if chosen is None else chosen
+    if values is None:
+        return math.nan
+    mean = (statistics.weighted_mean(values[chosen], run.weights[chosen]) if further.pooled
+            else statistics.macro_mean(values[chosen]))
+    return further.scale * mean
+
+
+def _weighing(measure: Measure) -> str:
+    weighted = [f"the {further.name.split(',')[0]}" for further in measure.further if further.pooled]
+    what = " and ".join(["The weighted mean", *weighted])
+    return f"{what} weigh{'' if weighted else 's'} clients by test {measure.weight}."
 
 
 def permuted_note() -> str:
@@ -102,13 +126,10 @@ def class_scores(run: Run) -> Table | None:
     if "personal_confusion" not in run.data:
         return None
     binary = run.data.sizes["class"] == 2
-    names = [("personal", -1, "personal"), ("common", -1, "common")]
-    names += [("adapted", i, f"adapted, {k} local step{'s' if k != 1 else ''}") for i, k in
-              enumerate(run.adaptation_steps)]
     of = f"F1 of {run.data['class_name'].values[1]}" if binary else "macro F1"
     table = Table(f"Class scores after round {last_round(run)}: {run.title}",
                   ["model", "MCC, mean", "MCC, all clients pooled", f"{of}, mean", f"{of}, all clients pooled"])
-    for kind, step, label in names:
+    for kind, step, label in _models(run):
         if (mcc := run.clients(f"{kind}_mcc", step=step)) is None:
             continue
         matrices = run.data[f"{kind}_confusion"].isel(evaluation=-1)
@@ -153,37 +174,40 @@ def client_summary(run: Run) -> Table:
 
 def _extreme_clients(run: Run) -> tuple[np.ndarray, str]:
     """CLIENTS_SHOWN clients with the lowest and the highest scores, in that order, and what they are."""
-    half, score = CLIENTS_SHOWN // 2, run.clients("relative_error" if run.is_matrix else "personal_accuracy")
+    half, score = CLIENTS_SHOWN // 2, run.score("personal")
     if score is None:
         return np.arange(CLIENTS_SHOWN), f"The first {CLIENTS_SHOWN}"
     order = np.argsort(score, kind="stable")
     order = order[~np.isnan(score[order])]
-    name = "relative error" if run.is_matrix else "personal accuracy"
     chosen = np.concatenate([order[:half], order[half:][-half:]])
-    return chosen, f"The {half} of lowest and the {half} of highest {name}"
+    return chosen, f"The {half} of lowest and the {half} of highest {run.measure.personal(run.measure.name)}"
 
 
 def _text_client_columns(run: Run) -> dict:
     """{column: (values [client], form)} of what is known of a client's examples and scores."""
-    def percent(share):
-        return number(100 * share)
-
-    columns = {}
+    measure, columns = run.measure, {}
     for part in ("train", "validation", "test"):
         values = run.clients(f"{part}_examples")
         if values is not None and (part != "validation" or values.any()):
             columns[f"{part} examples"] = (values, "{:.0f}".format)
+    if measure.weight != "examples":
+        columns[f"test {measure.weight}"] = (run.weights, "{:.0f}".format)
     if (entropy := run.clients("label_entropy")) is not None:
         columns["label entropy, nats"] = (entropy, lambda nats: number(nats, 2))
-    personal, common = run.clients("personal_accuracy"), run.clients("common_accuracy")
+    personal, common = run.score("personal"), run.score("common")
     if personal is not None and common is not None and np.array_equal(personal, common, equal_nan=True):
-        scores = {"personal = common, %": personal}
+        scores = {"personal = common": personal}
     else:
-        scores = {"common, %": common, "personal, %": personal}
-    scores = {"majority, %": run.clients("majority_accuracy"), **scores}
+        scores = {"common": common, "personal": personal}
+    scores = {"majority": run.majority, **scores}
     if run.adaptation_steps:
-        scores[f"adapted ({run.adaptation_steps[-1]} steps), %"] = run.clients("adapted_accuracy")
-    return columns | {name: (values, percent) for name, values in scores.items() if values is not None}
+        scores[f"adapted ({run.adaptation_steps[-1]} steps)"] = run.score("adapted")
+    columns |= {measure.column(name): (values, lambda score: number(score, measure.digits))
+                for name, values in scores.items() if values is not None}
+    for further in measure.compared:
+        if (values := run.clients(further.variable.format("personal"))) is not None:
+            columns[f"personal {further.name}"] = (further.scale * values, functools.partial(number, digits=further.digits))
+    return columns
 
 
 def _matrix_client_columns(run: Run) -> dict:
@@ -245,8 +269,8 @@ def cost_summary(run: Run) -> Table:
 
 
 def headline(run: Run, kind: str = "personal") -> float:
-    """Macro mean accuracy (or, in the matrix problem, relative error) at the last evaluation; NaN without."""
-    values = run.clients("relative_error" if run.is_matrix else f"{kind}_accuracy")
+    """Macro mean of the score of a kind, or of the majority class, at the last evaluation; NaN without."""
+    values = run.majority if kind == "majority" else run.score(kind)
     return math.nan if values is None else statistics.macro_mean(values[run.trained])
 
 
@@ -258,28 +282,31 @@ def comparison(groups: list[Configuration]) -> Table:
 def _text_comparison(groups) -> Table:
     runs = [run for g in groups for run in g.runs]
     local = [run for run in runs if run.algorithm == "local"]
-    recorded = [run.clients("adapted_accuracy") is not None for run in runs]
+    recorded, measure = [run.score("adapted") is not None for run in runs], runs[0].measure
     readings = list(dict.fromkeys(name for run in runs for name in run.readings()))
-    kinds = ["common", *(["adapted"] if any(recorded) else []), "majority"]
-    table = Table("Comparison: accuracy in percent at the last evaluation",
+    kinds = ["common", *(["adapted"] if any(recorded) else []), *(["majority"] if measure.classes else [])]
+    table = Table(f"Comparison: {measure.told} at the last evaluation",
                   ["configuration", "seeds", "round", "personal", *readings, "worst 10%", "std over clients", *kinds,
+                   *(f"personal {further.name}" for further in measure.compared),
                    *(["gain over local", "clients harmed", "pairs"] if local else [])])
     for g in groups:
         def over_seeds(kind, summarise, reading=None):
-            per_run = [run.clients(f"{kind}_accuracy") for run in g.runs]
+            per_run = [run.majority if kind == "majority" else run.score(kind) for run in g.runs]
             chosen = [run.readings().get(reading) if reading else run.trained for run in g.runs]
             return plus_minus([None if v is None or c is None else summarise(v[c]) for v, c in zip(per_run, chosen)],
-                              scale=100)
+                              measure.digits)
 
         row = [g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs)),
                over_seeds("personal", statistics.macro_mean)]
         row += [over_seeds("personal", statistics.macro_mean, reading) for reading in readings]
-        row += [over_seeds("personal", f) for f in (statistics.worst_decile, statistics.spread)]
+        row += [over_seeds("personal", f) for f in (measure.worst, statistics.spread)]
         row += [over_seeds(kind, statistics.macro_mean) for kind in kinds]
+        row += [plus_minus([further_mean(run, further, "personal") for run in g.runs], further.digits)
+                for further in measure.compared]
         if local:
             gains = [_against_local(run, local) for run in g.runs if run.algorithm != "local"]
             gains = [gain for gain in gains if gain is not None]
-            row += [plus_minus([gain for gain, _ in gains], scale=100), plus_minus([h for _, h in gains], scale=100),
+            row += [plus_minus([gain for gain, _ in gains], measure.digits), plus_minus([h for _, h in gains], scale=100),
                     DASH if g.first.algorithm == "local" else str(len(gains))]
         table.rows.append(row)
     table.note = "Macro means over clients" + (
@@ -288,18 +315,20 @@ def _text_comparison(groups) -> Table:
     if readings:
         table.note += f" {permuted_note()}"
     if local:
-        table.note += (" Gain over local: personal accuracy minus that of local-only training on the same partition; "
-                       f"harmed: percent of clients below it. {PAIRS_NOTE}")
+        local_score = "local-only training on the same partition"
+        table.note += (f" Gain over local: {measure.gain_over(local_score)}; harmed: percent of clients {measure.worse} "
+                       f"it. {PAIRS_NOTE}")
+    table.note += f" {measure.note}" if measure.note else ""
     return table
 
 
 def _against_local(run: Run, local: list[Run]) -> tuple[float, float] | None:
     """(mean gain, share of clients harmed) against local-only training of the same seed and partition."""
-    mine = run.clients("personal_accuracy")
+    mine = run.score("personal")
     for other in local:
-        theirs = other.clients("personal_accuracy")
+        theirs = other.score("personal")
         if mine is not None and theirs is not None and other.seed == run.seed and same_partition(run, other):
-            gain = (mine - theirs)[run.trained & other.trained]
+            gain = run.measure.better_by(mine, theirs)[run.trained & other.trained]
             return statistics.macro_mean(gain), float((gain < 0).mean())
     return None
 
@@ -341,27 +370,29 @@ def unpaired_note(names: list[str]) -> str:
 
 
 def paired_differences(groups: list[Configuration]) -> Table | None:
-    """Differences to the first configuration's personal accuracy, seed by seed; None where no two seeds pair up."""
-    reference = {run.seed: run for run in groups[0].runs}
+    """Differences to the first configuration's personal score, seed by seed; None where no two seeds pair up."""
+    reference, measure = {run.seed: run for run in groups[0].runs}, groups[0].first.measure
+    digits = measure.difference_digits
     rows, unpaired = [], []
     for g in groups:
         for kind in ("personal", "adapted", "majority"):
             if (g is groups[0] and kind == "personal") or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
                 continue
             pairs = [(run, reference[run.seed]) for run in g.runs if run.seed in reference]
-            differences = [100 * (headline(run, kind) - headline(other)) for run, other in pairs
+            differences = [headline(run, kind) - headline(other) for run, other in pairs
                            if same_partition(run, other)]
             mean, half, n = statistics.mean_interval(differences)
             name = "majority class" if kind == "majority" else g.label
             if n:
-                measure = DASH if kind == "majority" else kind
-                interval = ONE_SEED if n == 1 else f"[{number(mean - half, 2, True)}, {number(mean + half, 2, True)}]"
-                rows.append([name, measure, str(n), number(mean, 2, True), interval])
+                interval = (ONE_SEED if n == 1 else
+                            f"[{number(mean - half, digits, True)}, {number(mean + half, digits, True)}]")
+                rows.append([name, DASH if kind == "majority" else kind, str(n), number(mean, digits, True), interval])
             elif kind == "personal":
                 unpaired.append(name)
     if not rows:
         return None
-    note = (f"Points of macro mean accuracy; reference: personal accuracy of {groups[0].label}. Paired by seed, where "
-            f"both runs hold the same partition; 95% t-interval.{unpaired_note(unpaired)}")
+    what = capital(measure.difference(f"macro mean {measure.name}"))
+    note = (f"{what}; reference: personal {measure.name} of {groups[0].label}. Paired by seed, where both runs hold the "
+            f"same partition; 95% t-interval.{measure.sign}{unpaired_note(unpaired)}")
     return Table(f"Paired differences to {groups[0].label}",
-                 ["configuration", "accuracy", "seeds", "difference", "95% interval"], rows, note)
+                 ["configuration", measure.name, "seeds", "difference", "95% interval"], rows, note)

@@ -11,7 +11,8 @@ ROOT = {
     "mpi_version": "Open MPI 4.1.4", "hdf5_version": "1.10.8", "cpu_model": "Some CPU",
     "backend": "native avx512",
 }
-INPUTS = {"data_name": "wordnet", "data_source": "WordNet 3.0", "data_licence": "WordNet", "data_tokenizer": "minilm",
+INPUTS = {"data_name": "wordnet", "data_task": "classification", "data_source": "WordNet 3.0", "data_licence": "WordNet",
+          "data_tokenizer": "minilm",
           "data_input_sha256": "c" * 64, "data_sha256": "d" * 64, "model_sha256": "e" * 64}
 UNITS = {"train_loss": "nat", "common_loss": "nat", "personal_loss": "nat", "adapted_loss": "nat",
          "phase_seconds": "s", "bytes_up": "byte", "bytes_down": "byte"}
@@ -92,7 +93,7 @@ def spectra(rng, records, clients, sites, rank, own, growth):
 
 
 def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, lift=0.25, adapted=(), held_out=0,
-             common=True, partition_seed=None, processes=2, permuted=(), **options):
+             common=True, partition_seed=None, processes=2, permuted=(), task="classification", **options):
     """A text run whose accuracies grow by round; the partition depends on partition_seed (the seed) alone.
 
     The clients `permuted` read every label as the next class."""
@@ -148,6 +149,7 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
         dimensions = ("evaluation", "adaptation_step", "client")
         variables["adapted_correct"] = (dimensions, correct)
         variables["adapted_loss"] = (dimensions, (1.1 - skill[:, None] + gain) * n)
+    _of_task(variables, task)
     dimensions = ("spectrum", "client", "site")
     for name, values in spectra(rng, records, clients, len(SITES), 4, own, 0.2 + rng.random(clients)).items():
         last = {"common_singular_values": ("spectrum", "site", "common_index"),
@@ -161,7 +163,26 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
     coordinates = {"round": every, "evaluation": every, "spectrum": every[-records:], "phase": PHASES}
     if adapted:
         coordinates["adaptation_step"] = np.array(adapted)
-    return write_results(path, variables, settings, coordinates)
+    return write_results(path, variables, settings, coordinates, INPUTS | {"data_task": task})
+
+
+def _of_task(variables, task):
+    """Makes what a classification's run measured that of another task: tokens of a generation, correlations."""
+    n = variables["test_examples"][1]
+    tokens = n * (7 + 5 * np.arange(len(n)) % 19)
+    if task == "generation":
+        variables["test_tokens"] = (("client",), tokens)
+    for kind in ("common", "personal", "adapted"):
+        if f"{kind}_correct" not in variables:
+            continue
+        (dimensions, right), (_, loss) = variables[f"{kind}_correct"], variables[f"{kind}_loss"]
+        if task == "generation":
+            variables[f"{kind}_correct"] = (dimensions, np.floor(right / n * tokens))
+            variables[f"{kind}_loss"] = (dimensions, 3 * loss / n * tokens)
+        elif task == "regression":
+            del variables[f"{kind}_correct"]
+            variables[f"{kind}_pearson"] = (dimensions, 2 * right / n - 0.6)
+            variables[f"{kind}_spearman"] = (dimensions, 1.8 * right / n - 0.5)
 
 
 def matrix_run(path, *, algorithm="pf2lora", seed=1, errors=(1e-8, 2e-7), rounds=40, **options):

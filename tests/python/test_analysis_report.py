@@ -1,6 +1,7 @@
 """python -m analysis.report end to end: what stands on the page, in the files and in the exit code."""
 
 import base64
+import itertools
 import re
 import subprocess
 import sys
@@ -177,21 +178,21 @@ def test_figures_set_clients_with_permuted_labels_apart(tmp_path):
     score = 100 * one[0].first.data["personal_accuracy"].values
     plain = [k for k in range(8) if k not in permuted]
 
-    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in figures.accuracy_by_round(one).figure.axes[0].lines}
-    assert figures.accuracy_by_reading(one) is None
-    panels = figures.accuracy_by_reading(both).figure.axes
+    drawn = {tuple(np.round(line.get_ydata(), 9)) for line in figures.score_by_round(one).figure.axes[0].lines}
+    assert figures.score_by_reading(one) is None
+    panels = figures.score_by_reading(both).figure.axes
     for axes, title, chosen in zip(panels, ("labels as they are", "labels permuted"), (plain, list(permuted))):
         assert tuple(np.round(score[:, chosen].mean(axis=1), 9)) in drawn
         assert axes.get_title(loc="left") == title
         np.testing.assert_allclose(axes.lines[0].get_ydata(), score[:, chosen].mean(axis=1))
 
     order = sorted(plain, key=lambda k: -score[-1, k]) + sorted(permuted, key=lambda k: -score[-1, k])
-    axes = figures.accuracy_by_client(one).figure.axes[0]
+    axes = figures.score_by_client(one).figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in order]
     np.testing.assert_allclose(heights(axes)[:8], score[-1, order])
     shade = axes.patches[-1].get_extents().transformed(axes.transData.inverted())
     assert shade.x0 == pytest.approx(4.5) and [text.get_text() for text in axes.texts] == ["labels permuted"]
-    points = figures.accuracy_by_client(both).figure.axes[0]
+    points = figures.score_by_client(both).figure.axes[0]
     assert [label.get_text() for label in points.get_xticklabels()] == [str(k) for k in order]
 
 
@@ -207,7 +208,7 @@ def test_the_example_shows_both_figures_side_by_side(reported, tmp_path):
 
 def test_many_clients_are_aggregated_without_mixing_readers(tmp_path):
     run = runs.read([text_run(tmp_path / "run" / "results.h5", own=0, clients=90, permuted=tuple(range(0, 90, 3)))])[0]
-    axes = figures.accuracy_by_client([runs.Configuration("x", [run])]).figure.axes[0]
+    axes = figures.score_by_client([runs.Configuration("x", [run])]).figure.axes[0]
     score = np.sort(100 * run.data["personal_accuracy"].values[-1][::3])[::-1]
     shown = heights(axes)
     assert len(shown) == 40
@@ -265,7 +266,7 @@ def test_a_curve_under_another_one_is_seen(tmp_path):
              for name, own in (("ditto", 2), ("homlora", 0))]
     loaded = runs.read(paths)
     loaded[1].data["common_accuracy"][:] = loaded[0].data["common_accuracy"].values
-    axes = figures.accuracy_by_round(runs.group(loaded)).figure.axes[1]
+    axes = figures.score_by_round(runs.group(loaded)).figure.axes[1]
     under, over = axes.lines[:2]
     np.testing.assert_array_equal(under.get_ydata(), over.get_ydata())
     assert under.get_marker() != over.get_marker() and over.get_markerfacecolor() == "none"
@@ -328,10 +329,110 @@ def test_the_command_ends_with_its_exit_code_and_tells_its_options(tmp_path):
     assert done.returncode == 0 and "--output DIR" in done.stdout
 
 
-def test_results_of_both_problems_are_refused_together(tmp_path, capsys):
-    both = [text_run(tmp_path / "t" / "results.h5", clients=1, rounds=1), matrix_run(tmp_path / "m" / "results.h5")]
-    assert report.main([str(path) for path in both]) == 3
-    assert "cannot be compared" in capsys.readouterr().err
+# ---- tasks ------------------------------------------------------------------------------------------------
+def columns(table, first):
+    """{column: text} of the row that starts with `first`, with plain minus signs."""
+    return dict(zip(table.columns, next([cell.replace("−", "-") for cell in row] for row in table.rows if row[0] == first)))
+
+
+def test_a_generation_is_judged_by_its_loss_a_token(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", task="generation", adapted=(1, 5))
+    with h5py.File(path) as file:
+        tokens, loss, right = (file[name][...] for name in ("test_tokens", "personal_loss", "personal_correct"))
+        adapted = file["adapted_loss"][-1, -1] / tokens
+    score, foretold = loss[-1] / tokens, 100 * right[-1] / tokens
+    assert score.min() < score.max() < 5  # not of an example, which is of some ten tokens
+    (run,) = runs.read([path])
+    found = columns(tables.summary(run), "personal")
+    assert list(found)[0] == "loss a token, nats" and not {"over majority", "loss, nats"} & set(found)
+    assert found["macro mean"] == f"{score.mean():.3f}"
+    assert found["weighted mean"] == f"{loss[-1].sum() / tokens.sum():.3f}"
+    assert (found["worst 10%"], found["best 10%"]) == (f"{score.max():.3f}", f"{score.min():.3f}")
+    assert found["tokens foretold, %"] == f"{foretold.mean():.1f}"
+    assert columns(tables.summary(run), "adapted, 5 local steps")["macro mean"] == f"{adapted.mean():.3f}"
+    for k, client in enumerate(tables.client_summary(run).rows):
+        told = columns(tables.client_summary(run), client[0])
+        assert told["personal loss a token, nats"] == f"{score[k]:.3f}" and told["test tokens"] == str(tokens[k])
+    axes = figures.score_by_client(runs.group([run])).figure.axes[0]
+    assert [int(label.get_text()) for label in axes.get_xticklabels()] == np.argsort(score).tolist()
+    assert axes.get_ylabel() == "loss a token, nats" and "%" not in axes.yaxis.get_major_formatter()(1.5)
+    shown = figures.score_by_round(runs.group([run])).figure.axes[0]
+    np.testing.assert_allclose(shown.lines[0].get_ydata(), (loss / tokens).mean(axis=1))
+
+    html = report.write_report([path]).read_text()
+    assert not re.search("majority|label entropy|accuracy", html) and '<figure id="loss_by_client"' in html
+
+
+def test_a_regression_is_judged_by_pearsons_correlation(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", task="regression")
+    with h5py.File(path) as file:
+        pearson, spearman, loss = (file[f"personal_{name}"][-1] for name in ("pearson", "spearman", "loss"))
+        n = file["test_examples"][...]
+    (run,) = runs.read([path])
+    found = columns(tables.summary(run), "personal")
+    assert list(found)[0] == "Pearson correlation"
+    wanted = {"macro mean": pearson.mean(), "weighted mean": (pearson * n).sum() / n.sum(), "worst 10%": pearson.min(),
+              "best 10%": pearson.max(), "Spearman": spearman.mean(), "squared error": loss.sum() / n.sum()}
+    assert {name: found[name] for name in wanted} == {name: f"{value:.3f}" for name, value in wanted.items()}
+    html = report.write_report([path]).read_text()
+    assert not re.search("majority|label entropy|accuracy", html) and '<figure id="pearson_by_round"' in html
+
+
+def test_spans_are_counted_where_they_are_exact(tmp_path):
+    (run,) = runs.read([text_run(tmp_path / "results.h5", task="span")])
+    with h5py.File(tmp_path / "results.h5") as file:
+        score = 100 * file["personal_correct"][-1] / file["test_examples"][...]
+    table = tables.summary(run)
+    assert columns(table, "personal")["macro mean"] == f"{score.mean():.1f}"
+    assert "span is found exactly" in table.note and [row[0] for row in table.rows] == ["personal", "common"]
+
+
+def test_a_gain_over_local_training_is_a_lower_loss(tmp_path):
+    paths = [text_run(tmp_path / name / "results.h5", algorithm=name, own=own, lift=lift, common=own > 0, partition_seed=3,
+                      task="generation") for name, own, lift in (("pf2lora", 2, 0.4), ("local", 0, 0.1))]
+    mine, theirs = (h5py.File(path)["personal_loss"][-1] / h5py.File(path)["test_tokens"][...] for path in paths)
+    groups = runs.group(runs.read(paths))
+    found = columns(tables.comparison(groups), "pf2lora")
+    assert found["gain over local"] == f"{(theirs - mine).mean():.3f}" and (theirs - mine).mean() > 0
+    assert found["clients harmed"] == f"{100 * (mine > theirs).mean():.1f}"
+    assert found["worst 10%"] == f"{mine.max():.3f}" and "majority" not in found
+    paired = tables.paired_differences(groups)
+    assert columns(paired, "local")["difference"] == f"{(theirs - mine).mean():+.3f}"
+    assert "Lower is better" in paired.note and paired.note.startswith("Nats of macro mean loss a token")
+
+
+@pytest.mark.parametrize("task, wanted", [("generation",) * 2, ("regression",) * 2, ("classification",) * 2,
+                                          ("span", "classification")])
+def test_files_of_older_programs_tell_their_task_by_what_they_hold(tmp_path, task, wanted):
+    path = text_run(tmp_path / "results.h5", task=task)
+    assert runs.read([path])[0].measure.task == task
+    with h5py.File(path, "r+") as file:
+        del file.attrs["data_task"]
+    assert runs.read([path])[0].measure.task == wanted
+
+
+def test_a_run_that_recorded_answers_names_the_command_that_scores_them(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", task="generation")
+    assert "analysis.generation_scores" not in report.write_report([path]).read_text()
+    with h5py.File(path, "r+") as file:
+        for name, values in (("answer", [3]), ("question", [0, 1]), ("answer_token", [0])):
+            file.create_dataset(name, data=values).make_scale(name)
+        answers = file.create_dataset("personal_answer_tokens", data=np.zeros((1, 2, 1), np.int32))
+        for axis, name in enumerate(("answer", "question", "answer_token")):
+            answers.dims[axis].attach_scale(file[name])
+    assert "python -m analysis.generation_scores" in report.write_report([path]).read_text()
+
+
+def test_results_of_different_tasks_are_refused_together(tmp_path, capsys):
+    paths = {task: text_run(tmp_path / task / "results.h5", clients=2, rounds=1, task=task) for task in
+             ("classification", "generation", "regression", "span")}
+    paths["matrix problem"] = matrix_run(tmp_path / "m" / "results.h5")
+    for a, b in itertools.combinations(paths, 2):
+        assert report.main([str(paths[a]), str(paths[b])]) == 3
+        assert f"({a}, {b}) cannot be compared" in capsys.readouterr().err
+    with h5py.File(paths["span"], "r+") as file:
+        file.attrs["data_task"] = "ranking"
+    assert report.main([str(paths["span"])]) == 3 and "has the task 'ranking'" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_bad_use(tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_scores_are_means_and_deviations_over_seeds(three):
     with h5py.File(files["pf2lora", 1]) as file:
         kinds = file["train_class_counts"][...].argmax(axis=1)
         majority = 100 * (file["test_class_counts"][...][np.arange(8), kinds] / file["test_examples"][...]).mean()
-    assert np.isclose(majority, 100 * read_folder(folder).cells["dir", "local"].first.mean("majority"))
+    assert np.isclose(majority, read_folder(folder).cells["dir", "local"].first.mean("majority"))
 
 
 def test_clients_with_permuted_labels_have_columns_of_their_own(tmp_path):
@@ -205,6 +205,40 @@ def test_methods_made_to_be_adapted_are_judged_after_adaptation(tmp_path):
     assert cells_of(spread, "per-fedavg")["best 10%"] == shown([accuracy(file, "adapted").max() for file in files])
 
 
+def test_the_lowest_loss_of_a_generation_is_the_first(tmp_path):
+    folder = Folder(tmp_path)
+    files = {(method, seed): folder.add(method, seed, task="generation", partition_seed=seed, **how)
+             for seed in (1, 2) for method, how in METHODS.items()}
+
+    def losses(method):
+        opened = [h5py.File(files[method, seed]) for seed in (1, 2)]
+        return [file["personal_loss"][-1] / file["test_tokens"][...] for file in opened]
+
+    found = read_folder(folder.close())
+    means, spread = comparison_tables.scores(found, "")
+    for method in METHODS:
+        values = losses(method)
+        assert cells_of(means, method)["personal"] == shown([v.mean() for v in values], 3)
+        assert cells_of(spread, method)["worst 10%"] == shown([v.max() for v in values], 3)
+        assert cells_of(spread, method)["best 10%"] == shown([v.min() for v in values], 3)
+    gains = [theirs - mine for mine, theirs in zip(losses("pf2lora"), losses("local"))]
+    assert cells_of(means, "pf2lora")["gain over local"] == shown([gain.mean() for gain in gains], 3)
+    assert cells_of(spread, "pf2lora")["harmed"] == shown([100 * (gain < 0).mean() for gain in gains])
+    assert "majority" not in means.columns and "personal tokens foretold, %" in means.columns
+    first = min(METHODS, key=lambda method: np.mean(losses(method)))
+    assert comparison_tables.leaders(found).rows[0][1] == first
+    assert "majority class" not in [row[0] for row in comparison_tables.paired(found, "").rows]
+    axes = comparison_figures.by_method(found).figure.axes[0]
+    assert axes.get_xlabel() == "personal loss a token, nats" and "%" not in axes.xaxis.get_major_formatter()(2.5)
+
+
+def test_a_folder_of_different_tasks_is_refused(tmp_path, capsys):
+    for task in ("generation", "regression"):
+        text_run(tmp_path / task / "results.h5", task=task)
+    assert report.main([str(tmp_path)]) == 3
+    assert "(generation, regression) cannot be compared" in capsys.readouterr().err
+
+
 def test_costs_are_of_rounds_that_a_client_took_part_in(tmp_path):
     folder = Folder(tmp_path)
     folder.add("pf2lora", 1)
@@ -247,6 +281,18 @@ def test_methods_made_to_be_adapted_are_tuned_by_adapted_validation_scores(tmp_p
         add_variable(file, "validation_adapted_correct", ("evaluation", "adaptation_step", "client"), values)
     cell = read_folder(folder.close()).cells["", "per-fedavg"]
     assert cell.first.tuned == {"learning-rate": "0.002"} and np.isclose(cell.first.validation, 0.6)
+
+
+def test_a_generation_is_tuned_by_the_lowest_validation_loss_a_token(tmp_path):
+    folder = Folder(tmp_path)
+    for rate, loss in ((0.001, 2.5), (0.002, 2.125), (0.003, 3.0)):
+        file = folder.add("pf2lora", 1, tuned={"learning-rate": rate}, task="generation", clients=3)
+        add_variable(file, "validation_tokens", ("client",), [40, 80, 20])
+        add_variable(file, "validation_personal_loss", ("evaluation", "client"), loss * np.array([[40, 80, 20]] * 3))
+    found = read_folder(folder.close())
+    assert found.cells["", "pf2lora"].first.tuned == {"learning-rate": "0.002"}
+    row = cells_of(comparison_tables.tuning(found), "pf2lora")
+    assert (row["validation loss a token, nats"], row["next best"]) == ("2.125", "2.500")
 
 
 def test_grid_sizes_are_told(tmp_path):
