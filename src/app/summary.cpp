@@ -242,6 +242,14 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
   const auto row = [](const std::string& name, const ForecastSeconds& seconds) {
     return Row{name, format_duration(seconds.first), format_duration(seconds.later)};
   };
+  std::vector<Row> once = {{"all-reduce of a round", format_duration(forecast.all_reduce)}};
+  if (forecast.answer_rounds > 0)
+    once.push_back({"answers of all clients, in " + format_count(forecast.answer_rounds) +
+                        (forecast.answer_rounds == 1 ? " round" : " rounds"),
+                    format_duration(forecast.answers)});
+  once.push_back({describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
+                      (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
+                  format_duration(forecast.rounds)});
   out << "\nTime, from steps made now on " << (plan.ranks == 1 ? "this rank" : "these ranks") << '\n'
       << align_columns({{"", "new examples", "seen before"},
                         row("one local step of " + format_count(forecast.step_clients) +
@@ -249,10 +257,7 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
                             forecast.step),
                         row("local steps of a round", forecast.train),
                         row("one evaluation of all clients", forecast.evaluate)})
-      << align_columns({{"all-reduce of a round", format_duration(forecast.all_reduce)},
-                        {describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
-                             (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
-                         format_duration(forecast.rounds)}});
+      << align_columns(once);
   std::vector<Row> rows = {{"on ranks", "local steps of a round", "ranks busy"}};
   for (const RunForecast::OnRanks& on : forecast.by_ranks)
     rows.push_back({format_count(on.ranks), format_duration(on.train), format_percent(on.busy)});

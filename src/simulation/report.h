@@ -32,9 +32,11 @@ struct RunForecast {
   ForecastSeconds step;      // a local step of that group
   ForecastSeconds train;     // the local steps of a round, on the rank that needs longest
   ForecastSeconds evaluate;  // one evaluation of all clients, on the rank that needs longest
+  double answers = 0;        // texts or spans of all clients' test examples, on that rank
   double all_reduce = 0;     // of a round
   int64_t evaluations = 0;   // in the rounds to come
-  double rounds = 0;         // all that are to come
+  int64_t answer_rounds = 0;
+  double rounds = 0;  // all that are to come
   struct OnRanks {
     int64_t ranks = 0;
     double train = 0;

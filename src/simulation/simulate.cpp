@@ -224,7 +224,8 @@ void Simulation::forecast(const std::vector<Group>& groups, RunPlan& plan) {
   if (plan.first_round > plan.rounds) return;
   try {
     plan.forecast =
-        make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, comm_);
+        make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, answer_shape_,
+                      comm_);
   } catch (const AgreedError& error) {
     if (error.code() != ExitCode::numerical_failure) throw;
     observer_.note(std::string("no forecast of the time, since its steps failed: ") + error.what());
@@ -292,8 +293,10 @@ void Simulation::evaluate_clients(int64_t round) {
 }
 
 void Simulation::record_answers(int64_t round) {
-  const Records all = ask_all_clients(
-      [&](const ClientGroup& rows) { return answer(*algorithm_, *problem_, rows, answer_shape_); });
+  const Records all = ask_all_clients([&](const ClientGroup& rows) {
+    return answer(*algorithm_, *problem_, rows, answer_shape_,
+                  batches_to_answer(*problem_, rows, answer_shape_));
+  });
   comm_.together([&] {
     if (recorder_) recorder_->answers(round, all);
   });

@@ -216,8 +216,10 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
                               .step = {2, 1.5},
                               .train = {70, 50},
                               .evaluate = {30, 20},
+                              .answers = 90,
                               .all_reduce = 0.0012,
                               .evaluations = 6,
+                              .answer_rounds = 2,
                               .rounds = 720,
                               .by_ranks = {{1, 50, 1}, {2, 30, 0.8333}}};
   const std::string text = plan_text(plan);
@@ -225,6 +227,7 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
   EXPECT_EQ(cells(text, "one local step of 2 clients"), (Cells{"2.0", "s", "1.5", "s"}));
   EXPECT_EQ(cells(text, "all-reduce of a round"), (Cells{"1.20", "ms"}));
   EXPECT_EQ(cells(text, "one evaluation of all clients"), (Cells{"30.0", "s", "20.0", "s"}));
+  EXPECT_EQ(cells(text, "answers of all clients, in 2 rounds"), (Cells{"1", "min", "30", "s"}));
   EXPECT_EQ(cells(text, "rounds 1 to 12, with 6 evaluations"), (Cells{"12", "min", "00", "s"}));
   EXPECT_EQ(cells(text, "1 "), (Cells{"50.0", "s", "100.0%"}));
   EXPECT_EQ(cells(text, "2 "), (Cells{"30.0", "s", "83.3%"}));
