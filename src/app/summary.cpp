@@ -47,7 +47,7 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
   const int64_t held_out = summary.held_out_clients;
   const std::string whose = held_out > 0 ? "clients that train" : "clients";
   std::vector<Row> rows = {
-      {"accuracy over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
+      {summary.right + " over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
   const auto add = [&](const std::string& title, std::span<const double> shares) {
     if (any_measured(shares)) rows.push_back(accuracy_row(title, shares));
   };
@@ -71,6 +71,31 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
   print_harmed(out, personal, common);
   if (summary.adapted.empty())
     out << "  not evaluated after local adaptation (--adaptation-steps 10 would)\n";
+}
+
+// The mean loss of a unit, of text; the matrix problem has a table of its own.
+void print_loss(std::ostream& out, const RunSummary& summary) {
+  const int64_t held_out = summary.held_out_clients;
+  std::vector<Row> rows = {{"loss of " + std::string(summary.unit == "example" ? "an " : "a ") +
+                                summary.unit + ", over " + (held_out > 0 ? "clients that train" : "clients"),
+                            "mean", "std", "min", "max"}};
+  const auto add = [&](const std::string& title, std::span<const double> losses) {
+    if (!any_measured(losses)) return;
+    const Spread s = spread(losses);
+    rows.push_back({title, format_fixed(s.mean, 3), format_fixed(s.standard_deviation, 3),
+                    format_fixed(s.minimum, 3), format_fixed(s.maximum, 3)});
+  };
+  const auto add_scores = [&](const std::string& prefix, auto part) {
+    add(prefix + "common", part(summary.common_loss, held_out));
+    add(prefix + "personal", part(summary.personal_loss, held_out));
+    for (const AdaptedScores& adapted : summary.adapted)
+      add(prefix + "adapted by " + std::to_string(adapted.steps) + " local steps",
+          part(adapted.loss, held_out));
+  };
+  add_scores("", of_training);
+  add_scores("held out: ", of_held_out);
+  if (rows.size() > 1 && summary.matrix.empty())
+    out << "\nLoss after round " << summary.evaluated_round << '\n' << align_columns(rows);
 }
 
 // "8.0 (7 to 9)": mean and range.
@@ -287,6 +312,7 @@ void print_summary(std::ostream& out, const RunSummary& summary) {
   }
   out << ", " << format_duration(summary.seconds) << '\n';
   print_accuracy(out, summary);
+  print_loss(out, summary);
   print_matrix(out, summary.matrix);
   print_ranks(out, summary);
   print_phases(out, summary.phases);

@@ -227,9 +227,9 @@ class StartAdapter {
         down = down.narrow(0, block, rank);
         const Tensor alone = up.narrow(1, block, rank);
         if (up.count_nonzero().item<int64_t>() != alone.count_nonzero().item<int64_t>())
-          throw unlike("is one LoRA of rank " + std::to_string(found) + " over all parts of " + module,
-                       "--rank " + std::to_string(found) + " --lora-alpha " +
-                           format_exact(scale * double(found)));
+          throw unlike(
+              "is one LoRA of rank " + std::to_string(found) + " over all parts of " + module,
+              "--rank " + std::to_string(found) + " --lora-alpha " + format_exact(scale * double(found)));
         up = alone;
         block += rank;
       }
