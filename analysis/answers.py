@@ -46,6 +46,10 @@ def read(path, task: str, number: int | None = None, dataset=None) -> Questions:
     run = load(path)
     kind = "tokens" if task == "generation" else "row"
     models = [model for model in MODELS if f"{model}_answer_{kind}" in run]
+    if not models and any(f"{model}_answer_{other}" in run for model in MODELS for other in ("tokens", "row")):
+        other, command = (("span", "metrics") if task == "generation" else ("generation", "generation_scores"))
+        raise FormatError(f"{run.attrs['path']} holds no answers of a {task}, but of a {other}, which "
+                          f"python -m analysis.{command} scores")
     if not models:
         raise FormatError(f"{run.attrs['path']} holds no answers of a {task}; those are recorded in runs on data for "
                           f"{task}" + (", unless --generate-tokens is 0" if task == "generation" else ""))
@@ -91,6 +95,20 @@ def generated_texts(questions: Questions, model: str, directory=None) -> list[st
         raise FormatError(f"{path} is not the tokenizer of {questions.dataset}: it has another SHA-256")
     texts = Tokenizer.from_file(str(path)).decode_batch(questions.tokens(model))
     return [" ".join(found.split()) for found in texts]
+
+
+def write_lines(folder, questions: Questions, texts: dict[str, list[str]]) -> None:
+    """Writes answers.jsonl to `folder`, an object a question: what the clients' models wrote or found, by model."""
+    names = questions.run["client_name"].values if "client_name" in questions.run else None
+    with h5py.File(questions.dataset) as file:
+        ids, inputs = ([text(value) for value in file[name][...]] for name in ("item_id", "item_text"))
+    lines = []
+    for place, (client, item, references) in enumerate(zip(questions.client, questions.item, questions.references)):
+        line = {"client": int(client), **({} if names is None else {"client_name": str(names[client])}),
+                "round": questions.round, "id": ids[item], "text": inputs[item], "references": references,
+                **{model: found[place] for model, found in texts.items()}}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    (Path(folder) / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def span_texts(questions: Questions, model: str) -> list[str]:

@@ -17,6 +17,9 @@ POOLED = {
 CLASSES = {"features": "AutoModel", "classification": "AutoModelForSequenceClassification",
            "language-model": "AutoModelForCausalLM"}
 
+LOAD = ["from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
+        "head = load_file(\"head.safetensors\")", "output = model(**inputs)"]
+
 
 def text(data, client: int | None, pairs: dict, head, dense: str, task: str, base: str) -> str:
     """The page; data as analysis.load gives it, pairs by module name, head an export_peft.Head or None.
@@ -35,8 +38,10 @@ def text(data, client: int | None, pairs: dict, head, dense: str, task: str, bas
             "model = PeftModel.from_pretrained(base, \".\").eval()  # in this folder"]
     lines += [*_block(code), ""]
     if head is not None:
-        lines += _head(head, dense, task)
-        lines += _classes(data, client)
+        learned = data.attrs.get("data_task", "classification")
+        lines += _span_head(head) if learned == "span" else _head(head, dense, task)
+        if learned == "classification":
+            lines += _classes(data, client)
     elif task != "language-model":
         lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -51,12 +56,21 @@ def _head(head, dense: str, task: str) -> list[str]:
                 *_block(["logits = model(**inputs).logits"]), ""]
     reason = "" if head.pooling == "pooler" else (
         " It is not put into transformers' model for sequence classification, which reads something else.")
-    code = [*(["import torch"] if head.dense else []), "from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
-            "head = load_file(\"head.safetensors\")", "output = model(**inputs)", f"pooled = {pooled[0]}", *pooled[1:],
+    code = [*(["import torch"] if head.dense else []), *LOAD, f"pooled = {pooled[0]}", *pooled[1:],
             *([f"pooled = torch.{dense}(linear(pooled, head[\"dense.weight\"], head[\"dense.bias\"]))"] if head.dense
               else []),
             "logits = linear(pooled, head[\"weight\"], head[\"bias\"])"]
     return ["## Head", "", f"{holds} It reads {words}.{reason}", "", *_block(code), ""]
+
+
+def _span_head(head) -> list[str]:
+    _, hidden = head.weight.shape
+    return ["## Head", "",
+            f"`head.safetensors` holds its weight [2, {hidden}] and bias [2]. It reads the last state of every token: its "
+            "first output scores the token as the answer's first, its second as the last. The answer is the span in the "
+            "context whose two scores have the highest sum.", "",
+            *_block([*LOAD, "first, last = linear(output.last_hidden_state, head[\"weight\"], head[\"bias\"])"
+                     ".unbind(-1)  # each [texts, tokens]"]), ""]
 
 
 def _classes(data, client: int | None) -> list[str]:

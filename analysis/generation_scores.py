@@ -42,10 +42,10 @@ class Scores:
             found.rows.append(["mean over clients", str(len(self.clients)), *self._cells(self.mean_over_clients())])
         for client, scores in self.clients.items():
             found.rows.append([f"client {client}", str(self.examples[client]), *self._cells(scores)])
-        notes = ["BLEU, METEOR and ROUGE-L from 0 to 1. A client's scores are those of its examples alone: information "
-                 "and document frequencies (NIST, CIDEr) come from its references."] if self.clients else [
-                     "BLEU, METEOR and ROUGE-L from 0 to 1."]
-        found.note = " ".join(notes + [f"Not available: {line}." for line in self.reasons()])
+        found.note = "BLEU, METEOR and ROUGE-L from 0 to 1."
+        if self.clients:
+            found.note += (" A client's scores are those of its examples alone: information and document frequencies "
+                           "(NIST, CIDEr) come from its references.")
         return found
 
     def reasons(self) -> list[str]:
@@ -124,14 +124,10 @@ def _example(value) -> Example:
     return Example(" ".join(hypothesis.split()), tuple(" ".join(text.split()) for text in references), client)
 
 
-def run_examples(path, number=None, dataset=None, directory=None) -> tuple[int, dict[str, list[Example]]]:
-    """A run's round (the last one unless given), and what each model wrote then. Throws FormatError."""
-    questions = answers.read(path, "generation", number, dataset)
-    found = {model: [Example(text, tuple(" ".join(reference.split()) for reference in references), int(client))
-                     for text, references, client in zip(answers.generated_texts(questions, model, directory),
-                                                         questions.references, questions.client)]
-             for model in questions.models}
-    return questions.round, found
+def examples_of(questions: answers.Questions, texts: list[str]) -> list[Example]:
+    """What a model wrote in a run, beside the references."""
+    return [Example(text, tuple(" ".join(reference.split()) for reference in references), int(client))
+            for text, references, client in zip(texts, questions.references, questions.client)]
 
 
 def main(arguments=None) -> int:
@@ -143,7 +139,8 @@ def main(arguments=None) -> int:
     parser.add_argument("source", metavar="RUN|FILE.jsonl",
                         help="output directory (or results.h5) of a run on data for generation; or lines "
                              "{\"hypothesis\": text, \"references\": [text, ...], \"client\": k}; client is optional")
-    parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md and generation_scores.json")
+    parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md, generation_scores.json and, of "
+                        "a run, one line a prompt, answers.jsonl")
     parser.add_argument("--scores", metavar="NAMES", default=",".join(NAMES), help=f"[{','.join(NAMES)}]")
     parser.add_argument("--round", type=int, metavar="R", help="of a run: the round that is scored [the last one]")
     parser.add_argument("--data", metavar="FILE", help="of a run: its dataset.h5 [where its options say]")
@@ -154,27 +151,41 @@ def main(arguments=None) -> int:
         parser.error(f"--scores: '{unknown[0]}' is none of {', '.join(NAMES)}")
 
     def tell() -> None:
-        page, values, lacking = _scored(chosen, names)
+        source = Path(chosen.source)
+        of_run = source.is_dir() or source.suffix == ".h5"
+        questions = answers.read(source, "generation", chosen.round, chosen.data) if of_run else None
+        texts = {} if questions is None else {model: answers.generated_texts(questions, model, chosen.model)
+                                              for model in questions.models}
+        page, values, lacking = (_scores_of_run(questions, texts, names) if questions
+                                 else _scores_of_lines(source, names))
         print(page, end="")
         for line in lacking:
             print(f"warning: not available: {line}", file=sys.stderr)
         if chosen.output:
             command.write_scores(chosen.output, "generation_scores", page, values)
+            if questions:
+                answers.write_lines(chosen.output, questions, texts)
 
     return command.ended(tell, "the scores")
 
 
-def _scored(chosen, names) -> tuple[str, dict, list[str]]:
+def _scores_of_lines(path: Path, names: list[str]) -> tuple[str, dict, list[str]]:
     """The page, what JSON holds of it, and what is not available."""
-    source = Path(chosen.source)
-    if not source.is_dir() and source.suffix != ".h5":
-        scores = score(read_jsonl(source), names)
-        return scores.table().markdown(), scores.as_values(), scores.reasons()
-    number_of_round, examples = run_examples(source, chosen.round, chosen.data, chosen.model)
-    found = {model: score(texts, names) for model, texts in examples.items()}
-    page = "\n".join(scores.table(f"Texts of the {model} model after round {number_of_round}").markdown()
-                     for model, scores in found.items())
-    values = {"round": number_of_round, **{model: scores.as_values() for model, scores in found.items()}}
+    scores = score(read_jsonl(path), names)
+    return scores.table().markdown(), scores.as_values(), scores.reasons()
+
+
+def _scores_of_run(questions: answers.Questions, texts: dict[str, list[str]],
+                   names: list[str]) -> tuple[str, dict, list[str]]:
+    """The same of what each model wrote."""
+    found = {model: score(examples_of(questions, written), names) for model, written in texts.items()}
+    tables = {model: scores.table(f"Texts of the {model} model after round {questions.round}")
+              for model, scores in found.items()}
+    for model, written in texts.items():
+        if empty := sum(not text for text in written):
+            tables[model].note = f"{empty} of {len(written)} texts are empty. {tables[model].note}"
+    values = {"round": questions.round, **{model: scores.as_values() for model, scores in found.items()}}
+    page = "\n".join(table.markdown() for table in tables.values())
     return page, values, next(iter(found.values())).reasons()
 
 

@@ -19,18 +19,30 @@ def score(questions: answers.Questions, model: str) -> dict[int | None, dict[str
     Where the data have questions without an answer, none is given where the score of no answer is the higher one:
     its probability, sigmoid(none - score), is above a half.
     """
-    texts = answers.span_texts(questions, model)
-    unanswerable = not all(questions.references)
+    texts, unanswerable = answers.span_texts(questions, model), _unanswerable(questions)
     difference = questions.of(model, "none") - questions.of(model, "score")
     none = 1 / (1 + np.exp(-np.clip(difference, -700, 700)))
 
     def of(chosen: np.ndarray) -> dict[str, float]:
-        given, wanted = [texts[i] for i in chosen], [questions.references[i] for i in chosen]
-        found = metrics.squad(given, wanted, none[chosen], 0.5) if unanswerable else metrics.squad(given, wanted)
+        spans, wanted = [texts[i] for i in chosen], [questions.references[i] for i in chosen]
+        found = metrics.squad(spans, wanted, none[chosen], 0.5) if unanswerable else metrics.squad(spans, wanted)
         return {"questions": len(chosen), **found}
 
     every = np.arange(len(texts))
     return {None: of(every)} | {int(k): of(every[questions.client == k]) for k in np.unique(questions.client)}
+
+
+def _unanswerable(questions: answers.Questions) -> bool:
+    return not all(questions.references)
+
+
+def given(questions: answers.Questions, model: str) -> list[str]:
+    """What a model answers to each question: its span, or nothing where it gives no answer."""
+    texts = answers.span_texts(questions, model)
+    if not _unanswerable(questions):
+        return texts
+    return ["" if none > best else text
+            for text, none, best in zip(texts, questions.of(model, "none"), questions.of(model, "score"))]
 
 
 def mean_over_clients(scores: dict[int | None, dict[str, float]]) -> dict[str, float]:
@@ -79,7 +91,8 @@ def main(arguments=None) -> int:
     parser.add_argument("run", metavar="RUN", help="output directory of a run on data for spans, or its results.h5")
     parser.add_argument("--round", type=int, metavar="R", help="round whose answers are scored [the last one]")
     parser.add_argument("--data", metavar="FILE", help="the run's dataset.h5 [where the run's options say]")
-    parser.add_argument("--output", metavar="DIR", help="also writes span_scores.md and span_scores.json")
+    parser.add_argument("--output", metavar="DIR", help="also writes span_scores.md, span_scores.json and, one "
+                        "line a question, answers.jsonl")
     chosen = parser.parse_args(arguments)
 
     def tell() -> None:
@@ -89,5 +102,6 @@ def main(arguments=None) -> int:
         print(page, end="")
         if chosen.output:
             command.write_scores(chosen.output, "span_scores", page, as_values(found, questions.round))
+            answers.write_lines(chosen.output, questions, {model: given(questions, model) for model in found})
 
     return command.ended(tell, "the scores")

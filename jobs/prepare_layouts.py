@@ -77,6 +77,7 @@ def questioned(values: Values, columns: Columns, place: Place) -> list[Row]:
 # Tables as one line of text: E2E (Novikova et al. 2017) and WebNLG (Gardent et al. 2017), written as the fine-tuning
 # of GPT-2 by Hu et al. 2021 (arXiv 2106.09685, their repository) and Li and Liang 2021 before them have it.
 
+E2E_SLOTS = ("name", "eatType", "food", "priceRange", "customer rating", "familyFriendly", "area", "near")
 E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 
 

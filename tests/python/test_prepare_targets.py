@@ -150,6 +150,13 @@ def test_columns_of_a_table(tmp_path: Path, gpt2: Path) -> None:
         assert file.attrs["metrics"] == "bleu,rouge_l" and file.attrs["text_columns"] == "question"
 
 
+@pytest.mark.parametrize("option", ["client", "label"])
+def test_a_slot_that_e2e_lacks_is_refused(option: str, gpt2: Path, tmp_path: Path) -> None:
+    done = prepare("e2e", "--train", "t.csv", "--model", gpt2, "--output", tmp_path / "o.h5", f"--{option}", "eattype")
+    assert done.returncode == 2
+    assert f"no slot 'eattype' for --{option}; those of E2E are: name, eatType, food" in done.stderr
+
+
 TRIPLES = [("Aarhus_Airport", "cityServed", '"Aarhus, Denmark"'), ("Aarhus_Airport", "elevation", "25.0")]
 
 

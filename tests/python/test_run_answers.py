@@ -172,6 +172,10 @@ def test_scores_of_a_run_are_those_of_its_decoded_texts(decoder, tmp_path, capsy
             path = write(tmp_path / f"{model}.jsonl", "\n".join(map(json.dumps, lines)))
             assert generation_scores.main([str(path), "--scores", "NIST", "--output", str(tmp_path / model)]) == 0
             assert values[model] == json.loads((tmp_path / model / "generation_scores.json").read_text())
+            told = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
+            assert [{"hypothesis": line[model], "references": line["references"], "client": line["client"]}
+                    for line in told] == [line | {"hypothesis": " ".join(line["hypothesis"].split())} for line in lines]
+            assert told[0]["text"] == data["item_text"].asstr()[items[0]] and told[0]["round"] == 2
     capsys.readouterr()
     assert generation_scores.main([str(directory), "--round", "1"]) == 3
     assert "holds no answers of round 1, but of 2" in capsys.readouterr().err
@@ -179,6 +183,8 @@ def test_scores_of_a_run_are_those_of_its_decoded_texts(decoder, tmp_path, capsy
     assert "none.h5 cannot be read" in capsys.readouterr().err
     assert generation_scores.main([str(directory), "--data", str(directory / "adapters.h5")]) == 3
     assert "it has another SHA-256" in capsys.readouterr().err
+    assert span_scores.main([str(directory)]) == 3
+    assert "of a generation, which python -m analysis.generation_scores scores" in capsys.readouterr().err
 
 
 def test_no_text_is_generated_where_none_is_asked_for(decoder, tmp_path, capsys):
@@ -243,6 +249,8 @@ def test_spans_are_the_best_of_all_windows(reader, algorithm, tmp_path):
         rows = test[bounds[client] : bounds[client + 1]]
         for which, model in ((client, "personal"), (None, "common"))[: 2 if client == 0 else 1]:
             logits = span_logits(directory, options, which, rows)
+            page = (directory.parent / f"exported{which}" / "README.md").read_text()
+            assert "first, last = linear(output.last_hidden_state, " in page and "Classes" not in page
             for question in chosen:
                 spans, none = [], []
                 for row in rows[of_row[rows] == items[question]]:
@@ -282,3 +290,6 @@ def test_scores_of_spans_are_those_of_their_texts(reader, tmp_path, capsys):
                 for name in ("exact", "f1"):
                     assert values[model]["clients"][str(client)][name] == pytest.approx(wanted[name])
             assert values[model]["overall"]["questions"] == len(items)
+            told = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
+            assert [line[model] for line in told] == texts
+            assert told[0]["id"] == data["item_id"].asstr()[items[0]] and not {"common", "personal"} - told[0].keys()
