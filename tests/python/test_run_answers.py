@@ -244,7 +244,7 @@ def test_spans_are_the_best_of_all_windows(reader, algorithm, tmp_path):
         for which, model in ((client, "personal"), (None, "common"))[: 2 if client == 0 else 1]:
             logits = span_logits(directory, options, which, rows)
             page = (directory.parent / f"exported{which}" / "README.md").read_text()
-            assert "first, last = linear(output.last_hidden_state, " in page and "Classes" not in page
+            assert "scores = linear(output.last_hidden_state, head[" in page and "Classes" not in page
             for question in chosen:
                 spans, none = [], []
                 for row in rows[of_row[rows] == items[question]]:
