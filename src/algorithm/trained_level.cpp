@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "core/error.h"
+
 namespace pf2lora {
 namespace {
 
@@ -148,6 +150,9 @@ Rule common_rule(const Options& options) {
 
 std::optional<HeadShape> head_of(Owner owner, const Options& options, const Problem& problem) {
   const Owner named = options.head == "personal" ? Owner::client : Owner::common;
+  if (named == Owner::client && problem.task() == Task::generation)
+    throw OptionError("--head personal, which fedper and fedrep set, is a head of each client's own, and a "
+                      "generation has none; leave it out, or take another --algorithm");
   return named == owner ? problem.model().head() : std::nullopt;
 }
 

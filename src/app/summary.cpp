@@ -47,7 +47,7 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
   const int64_t held_out = summary.held_out_clients;
   const std::string whose = held_out > 0 ? "clients that train" : "clients";
   std::vector<Row> rows = {
-      {"accuracy over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
+      {summary.right + " over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
   const auto add = [&](const std::string& title, std::span<const double> shares) {
     if (any_measured(shares)) rows.push_back(accuracy_row(title, shares));
   };
@@ -71,6 +71,31 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
   print_harmed(out, personal, common);
   if (summary.adapted.empty())
     out << "  not evaluated after local adaptation (--adaptation-steps 10 would)\n";
+}
+
+// The mean loss of a unit, of text; the matrix problem has a table of its own.
+void print_loss(std::ostream& out, const RunSummary& summary) {
+  const int64_t held_out = summary.held_out_clients;
+  std::vector<Row> rows = {{"loss of " + std::string(summary.unit == "example" ? "an " : "a ") +
+                                summary.unit + ", over " + (held_out > 0 ? "clients that train" : "clients"),
+                            "mean", "std", "min", "max"}};
+  const auto add = [&](const std::string& title, std::span<const double> losses) {
+    if (!any_measured(losses)) return;
+    const Spread s = spread(losses);
+    rows.push_back({title, format_fixed(s.mean, 3), format_fixed(s.standard_deviation, 3),
+                    format_fixed(s.minimum, 3), format_fixed(s.maximum, 3)});
+  };
+  const auto add_scores = [&](const std::string& prefix, auto part) {
+    add(prefix + "common", part(summary.common_loss, held_out));
+    add(prefix + "personal", part(summary.personal_loss, held_out));
+    for (const AdaptedScores& adapted : summary.adapted)
+      add(prefix + "adapted by " + std::to_string(adapted.steps) + " local steps",
+          part(adapted.loss, held_out));
+  };
+  add_scores("", of_training);
+  add_scores("held out: ", of_held_out);
+  if (rows.size() > 1 && summary.matrix.empty())
+    out << "\nLoss after round " << summary.evaluated_round << '\n' << align_columns(rows);
 }
 
 // "8.0 (7 to 9)": mean and range.
@@ -242,6 +267,14 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
   const auto row = [](const std::string& name, const ForecastSeconds& seconds) {
     return Row{name, format_duration(seconds.first), format_duration(seconds.later)};
   };
+  std::vector<Row> once = {{"all-reduce of a round", format_duration(forecast.all_reduce)}};
+  if (forecast.answer_rounds > 0)
+    once.push_back({"answers of all clients, in " + format_count(forecast.answer_rounds) +
+                        (forecast.answer_rounds == 1 ? " round" : " rounds"),
+                    format_duration(forecast.answers)});
+  once.push_back({describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
+                      (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
+                  format_duration(forecast.rounds)});
   out << "\nTime, from steps made now on " << (plan.ranks == 1 ? "this rank" : "these ranks") << '\n'
       << align_columns({{"", "new examples", "seen before"},
                         row("one local step of " + format_count(forecast.step_clients) +
@@ -249,10 +282,7 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
                             forecast.step),
                         row("local steps of a round", forecast.train),
                         row("one evaluation of all clients", forecast.evaluate)})
-      << align_columns({{"all-reduce of a round", format_duration(forecast.all_reduce)},
-                        {describe_rounds(plan) + ", with " + format_count(forecast.evaluations) +
-                             (forecast.evaluations == 1 ? " evaluation" : " evaluations"),
-                         format_duration(forecast.rounds)}});
+      << align_columns(once);
   std::vector<Row> rows = {{"on ranks", "local steps of a round", "ranks busy"}};
   for (const RunForecast::OnRanks& on : forecast.by_ranks)
     rows.push_back({format_count(on.ranks), format_duration(on.train), format_percent(on.busy)});
@@ -282,6 +312,7 @@ void print_summary(std::ostream& out, const RunSummary& summary) {
   }
   out << ", " << format_duration(summary.seconds) << '\n';
   print_accuracy(out, summary);
+  print_loss(out, summary);
   print_matrix(out, summary.matrix);
   print_ranks(out, summary);
   print_phases(out, summary.phases);

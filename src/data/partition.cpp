@@ -322,8 +322,8 @@ std::vector<std::vector<int64_t>> rows_by_item(const Examples& examples) {
     if (examples.split[i] != examples.split[first])
       throw InputError("rows " + std::to_string(first) + " and " + std::to_string(i) +
                        " of the dataset are parts of item " + std::to_string(examples.item[i]) +
-                       ", but have splits " + text(examples.split[first]) + " and " + text(examples.split[i]) +
-                       ": prepare it again");
+                       ", but have splits " + text(examples.split[first]) + " and " +
+                       text(examples.split[i]) + ": prepare it again");
   }
   return rows;
 }
@@ -342,8 +342,7 @@ Partition make_partition(const Examples& examples, const Options& options) {
     split.push_back(examples.split[own.front()]);
     if (!examples.client.empty()) client.push_back(examples.client[own.front()]);
   }
-  Partition partition =
-      share_out({labels, split, examples.classes, client, examples.client_names}, options);
+  Partition partition = share_out({labels, split, examples.classes, client, examples.client_names}, options);
   for (ClientExamples& held : partition.clients)
     for (std::vector<int64_t>* items : {&held.train, &held.validation, &held.test}) {
       std::vector<int64_t> all;

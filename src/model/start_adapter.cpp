@@ -209,7 +209,7 @@ class StartAdapter {
     if (std::abs(scale - own) > 1e-9 * std::abs(scale))
       throw unlike("scales its product by " + text(scale) + " at " + module + ", and the run by " +
                        text(own) + " (--lora-alpha / --rank)",
-                   "--lora-alpha " + text(scale * double(rank)));
+                   "--lora-alpha " + format_exact(scale * double(rank)));
     int64_t first = 0, block = 0;
     for (const Site& part : parts) {
       Tensor up = pair.up.narrow(0, first, part.rows), down = pair.down;
@@ -227,8 +227,9 @@ class StartAdapter {
         down = down.narrow(0, block, rank);
         const Tensor alone = up.narrow(1, block, rank);
         if (up.count_nonzero().item<int64_t>() != alone.count_nonzero().item<int64_t>())
-          throw unlike("is one LoRA of rank " + std::to_string(found) + " over all parts of " + module,
-                       "--rank " + std::to_string(found) + " --lora-alpha " + text(scale * double(found)));
+          throw unlike(
+              "is one LoRA of rank " + std::to_string(found) + " over all parts of " + module,
+              "--rank " + std::to_string(found) + " --lora-alpha " + format_exact(scale * double(found)));
         up = alone;
         block += rank;
       }

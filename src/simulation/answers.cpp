@@ -129,11 +129,15 @@ SpanAnswer best_span(std::span<const double> start, std::span<const double> end,
   return best;
 }
 
+std::vector<Batch> batches_to_answer(const Problem& problem, const ClientGroup& group,
+                                     const AnswerShape& shape) {
+  return problem.batches_of(group.clients, rows_to_answer(problem, group.clients, *shape.task));
+}
+
 std::vector<std::vector<double>> answer(const Algorithm& algorithm, const Problem& problem,
-                                        const ClientGroup& group, const AnswerShape& shape) {
+                                        const ClientGroup& group, const AnswerShape& shape,
+                                        std::span<const Batch> batches) {
   const TokenDataset& data = *problem.dataset();
-  const std::vector<Batch> batches =
-      problem.batches_of(group.clients, rows_to_answer(problem, group.clients, *shape.task));
   const auto ask = [&](const Predictor& model) {
     std::vector<Answers> answers(group.clients.size());
     for (const Batch& batch : batches)

@@ -42,10 +42,16 @@ struct SpanAnswer {
 SpanAnswer best_span(std::span<const double> start, std::span<const double> end, int64_t context_first,
                      int64_t context_last, int64_t most);
 
-// The answers of a group's clients, a record each: the client, then width() numbers for each of its questions
-// from the common model, where there is one, and as many from its own. Texts are continued with -1.
+// The test examples that a group's clients answer, in batches.
+std::vector<Batch> batches_to_answer(const Problem& problem, const ClientGroup& group,
+                                     const AnswerShape& shape);
+
+// The answers of a group's clients to these batches, a record each: the client, then width() numbers for each
+// of its questions from the common model, where there is one, and as many from its own. Texts are continued
+// with -1.
 std::vector<std::vector<double>> answer(const Algorithm& algorithm, const Problem& problem,
-                                        const ClientGroup& group, const AnswerShape& shape);
+                                        const ClientGroup& group, const AnswerShape& shape,
+                                        std::span<const Batch> batches);
 
 // Those of all clients, in their order, as the variables of results.h5.
 std::map<std::string, std::vector<double>> answer_columns(const AnswerShape& shape,

@@ -68,7 +68,7 @@ RunForecast::OnRanks on_ranks(std::vector<Group> groups, int64_t clients, int64_
 
 RunForecast make_forecast(const Options& options, const Problem& problem, const Algorithm& algorithm,
                           const RunState& state, const std::vector<Group>& groups, const RunPlan& plan,
-                          const ScoreShape& scores, const Communicator& comm) {
+                          const ScoreShape& scores, const AnswerShape& answers, const Communicator& comm) {
   const int64_t round = state.round + 1;
   const auto mine =
       std::ranges::find_if(groups, [&](const Group& group) { return group.rank == comm.rank(); });
@@ -77,12 +77,17 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
   RunForecast forecast;
   forecast.step_clients = int64_t(timed.clients.size());
   ForecastSeconds evaluation;  // of that group
+  double answering = 0;        // likewise
   comm.together([&] {
     const ClientGroup group = state.clients.group(timed.clients, state.common);
     forecast.step = time_step(algorithm, group, round, options.local_steps);
     const auto evaluate_group = [&] { evaluate(algorithm, problem, group, scores, round); };
     evaluation.first = seconds_of(evaluate_group);
     evaluation.later = std::min(evaluation.first, seconds_of(evaluate_group));
+    if (!answers.task) return;
+    const std::vector<Batch> batches = batches_to_answer(problem, group, answers);
+    answering = double(batches.size()) *
+                seconds_of([&] { answer(algorithm, problem, group, answers, std::span(batches).first(1)); });
   });
   const double kept = kept_states(options, problem, comm.size());
   for (ForecastSeconds* seconds : {&forecast.step, &evaluation})
@@ -104,15 +109,19 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
   const auto groups_of_rank = double((options.clients + per_group - 1) / per_group);
   forecast.evaluate = {largest(comm, evaluation.first) * groups_of_rank,
                        largest(comm, evaluation.later) * groups_of_rank};
+  forecast.answers = largest(comm, answering) * groups_of_rank;
   const Schedule schedule(options);
-  for (int64_t r = round; r <= options.rounds; ++r) forecast.evaluations += schedule.evaluates(r);
+  for (int64_t r = round; r <= options.rounds; ++r) {
+    forecast.evaluations += schedule.evaluates(r);
+    forecast.answer_rounds += answers.task && schedule.answers(r);
+  }
 
   const auto of_all = [](const ForecastSeconds& seconds, double count, double new_ones) {
     return count * seconds.later + new_ones * (seconds.first - seconds.later);
   };
   const int64_t rounds = options.rounds - state.round;
   forecast.rounds =
-      double(rounds) * forecast.all_reduce +
+      double(rounds) * forecast.all_reduce + double(forecast.answer_rounds) * forecast.answers +
       of_all(forecast.train, double(rounds), double(rounds) * new_steps(options, plan, rounds)) +
       of_all(forecast.evaluate, double(forecast.evaluations), forecast.evaluations > 0 ? 1 : 0);
 

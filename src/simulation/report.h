@@ -32,9 +32,11 @@ struct RunForecast {
   ForecastSeconds step;      // a local step of that group
   ForecastSeconds train;     // the local steps of a round, on the rank that needs longest
   ForecastSeconds evaluate;  // one evaluation of all clients, on the rank that needs longest
+  double answers = 0;        // texts or spans of all clients' test examples, on that rank
   double all_reduce = 0;     // of a round
   int64_t evaluations = 0;   // in the rounds to come
-  double rounds = 0;         // all that are to come
+  int64_t answer_rounds = 0;
+  double rounds = 0;  // all that are to come
   struct OnRanks {
     int64_t ranks = 0;
     double train = 0;
@@ -93,7 +95,8 @@ struct RoundReport {
 
 struct AdaptedScores {
   int64_t steps = 0;
-  std::vector<double> accuracy;  // by client
+  std::vector<double> accuracy;   // by client
+  std::vector<double> loss = {};  // by client: mean of a unit
 };
 
 // Effective ranks of one part at the sites of one target: of every layer, and of every client that trains
@@ -131,9 +134,13 @@ struct RunSummary {
   int64_t evaluated_round = 0;
   double seconds = 0;                     // of this call
   int64_t held_out_clients = 0;           // the last ones of what is by client
+  std::string right = "accuracy";         // what shares of right answers are called
+  std::string unit = "example";           // of which each is right or wrong, and has a loss
   std::vector<double> majority_accuracy;  // by client: of always answering its most frequent training class
   std::vector<double> common_accuracy;    // by client
   std::vector<double> personal_accuracy;  // by client
+  std::vector<double> common_loss;        // by client: mean of a unit; f_k in the matrix problem
+  std::vector<double> personal_loss;      // by client
   std::vector<AdaptedScores> adapted;     // by increasing steps
   std::vector<RankScores> ranks;
   std::vector<MatrixScores> matrix;

@@ -290,17 +290,10 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   report.personal_accuracy = mean(of_training(now.personal_accuracy, held_out));
   if (!now.adapted.empty()) report.adapted_accuracy = mean(of_training(fitted, held_out));
   report.held_out_accuracy = mean(of_held_out(fitted, held_out));
-  std::vector<double> common_loss, personal_loss, fitted_loss;
-  for (const ClientScores& client : scores_) {
-    const double count = task_ ? test_units_[size_t(client.client)] : 1;
-    const SplitScores& test = client.test;
-    common_loss.push_back(test.common.loss / count);
-    personal_loss.push_back(test.personal.loss / count);
-    fitted_loss.push_back((test.adapted.empty() ? test.personal : test.adapted.back()).loss / count);
-  }
-  report.common_loss = mean(of_training(common_loss, held_out));
-  report.personal_loss = mean(of_training(personal_loss, held_out));
-  report.held_out_loss = mean(of_held_out(fitted_loss, held_out));
+  report.common_loss = mean(of_training(now.common_loss, held_out));
+  report.personal_loss = mean(of_training(now.personal_loss, held_out));
+  report.held_out_loss =
+      mean(of_held_out(now.adapted.empty() ? now.personal_loss : now.adapted.back().loss, held_out));
   report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
   report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
   return report;

@@ -21,21 +21,29 @@ void add_ranks(RankScores& scores, std::span<const double> values) {
 RunSummary RunRecorder::scores() const {
   RunSummary summary;
   summary.held_out_clients = facts_.options.held_out_clients;
-  const auto accuracy = [&](const ClientScores& client, const Score& score) {
-    return score.correct / test_units_[size_t(client.client)];
+  const auto units = [&](const ClientScores& client) {
+    return task_ ? test_units_[size_t(client.client)] : 1;
   };
-  if (task_) {
-    summary.majority_accuracy = majority_accuracy_;
+  for (const ClientScores& client : scores_) {
+    summary.common_loss.push_back(client.test.common.loss / units(client));
+    summary.personal_loss.push_back(client.test.personal.loss / units(client));
+  }
+  const bool adapts = !scores_.empty();
+  for (size_t step = 0; step < facts_.scores.adaptation_steps.size() && adapts; ++step) {
+    AdaptedScores adapted{facts_.scores.adaptation_steps[step], {}};
     for (const ClientScores& client : scores_) {
-      summary.common_accuracy.push_back(accuracy(client, client.test.common));
-      summary.personal_accuracy.push_back(accuracy(client, client.test.personal));
+      adapted.accuracy.push_back(client.test.adapted[step].correct / units(client));
+      adapted.loss.push_back(client.test.adapted[step].loss / units(client));
     }
-    for (size_t step = 0; step < facts_.scores.adaptation_steps.size() && !scores_.empty(); ++step) {
-      AdaptedScores adapted{facts_.scores.adaptation_steps[step], {}};
-      for (const ClientScores& client : scores_)
-        adapted.accuracy.push_back(accuracy(client, client.test.adapted[step]));
-      summary.adapted.push_back(adapted);
-    }
+    summary.adapted.push_back(adapted);
+  }
+  if (!task_) return summary;
+  if (task_ == Task::span) summary.right = "spans found";
+  if (task_ == Task::generation) summary.right = "tokens foretold", summary.unit = "token";
+  summary.majority_accuracy = majority_accuracy_;
+  for (const ClientScores& client : scores_) {
+    summary.common_accuracy.push_back(client.test.common.correct / units(client));
+    summary.personal_accuracy.push_back(client.test.personal.correct / units(client));
   }
   return summary;
 }

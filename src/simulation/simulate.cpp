@@ -216,15 +216,16 @@ void Simulation::prepare() {
                       RunFacts{options_, request_.method_options, request_.config, history_, provenance,
                                score_shape_, plan, spectra_shape(*algorithm_, first), answer_shape_},
                       *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
-    loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size()) : 0);
+    loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size())
+                                                                 : 0);
   });
 }
 
 void Simulation::forecast(const std::vector<Group>& groups, RunPlan& plan) {
   if (plan.first_round > plan.rounds) return;
   try {
-    plan.forecast =
-        make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_, comm_);
+    plan.forecast = make_forecast(options_, *problem_, *algorithm_, *state_, groups, plan, score_shape_,
+                                  answer_shape_, comm_);
   } catch (const AgreedError& error) {
     if (error.code() != ExitCode::numerical_failure) throw;
     observer_.note(std::string("no forecast of the time, since its steps failed: ") + error.what());
@@ -261,8 +262,7 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
   }
 }
 
-Simulation::Records Simulation::ask_all_clients(
-    const std::function<Records(const ClientGroup&)>& of_group) {
+Simulation::Records Simulation::ask_all_clients(const std::function<Records(const ClientGroup&)>& of_group) {
   std::vector<int64_t> clients(size_t(options_.clients));
   std::iota(clients.begin(), clients.end(), 0);
   std::vector<Group> groups = make_groups(clients, options_.lockstep, work_);
@@ -292,8 +292,10 @@ void Simulation::evaluate_clients(int64_t round) {
 }
 
 void Simulation::record_answers(int64_t round) {
-  const Records all = ask_all_clients(
-      [&](const ClientGroup& rows) { return answer(*algorithm_, *problem_, rows, answer_shape_); });
+  const Records all = ask_all_clients([&](const ClientGroup& rows) {
+    return answer(*algorithm_, *problem_, rows, answer_shape_,
+                  batches_to_answer(*problem_, rows, answer_shape_));
+  });
   comm_.together([&] {
     if (recorder_) recorder_->answers(round, all);
   });

@@ -68,6 +68,24 @@ TEST(PrintSummary, GivesTheSpreadOverClientsBesideTheMajorityClass) {
                           HasSubstr("personal below common: 1 of 4 clients")));
 }
 
+TEST(PrintSummary, NamesWhatIsRightAndTheLossOfItsUnit) {
+  RunSummary summary = measured_run();
+  summary.right = "tokens foretold", summary.unit = "token";
+  summary.common_loss = {2, 3, 2, 3};
+  summary.personal_loss = {1, nan, 4, 2.5};
+  summary.adapted = {{5, {0.9, 0.9, 0.9, 0.8}, {1, 2, 3, 4}}};
+  const std::string text = summary_of(summary);
+  using Cells = std::vector<std::string>;
+  EXPECT_THAT(text, AllOf(HasSubstr("tokens foretold over clients, %"), HasSubstr("Loss after round 12")));
+  const std::string losses = text.substr(text.find("loss of a token, over clients"));
+  EXPECT_EQ(cells(losses, "common"), (Cells{"2.500", "0.500", "2.000", "3.000"}));
+  EXPECT_EQ(cells(losses, "personal"), (Cells{"2.500", "1.225", "1.000", "4.000"}));  // sqrt(4.5 / 3)
+  EXPECT_EQ(cells(losses, "adapted by 5 local steps"), (Cells{"2.500", "1.118", "1.000", "4.000"}));
+  EXPECT_THAT(summary_of(measured_run()), Not(HasSubstr("Loss")));
+  summary.matrix.resize(1);
+  EXPECT_THAT(summary_of(summary), Not(HasSubstr("Loss")));
+}
+
 // The last of the four clients never trained: the means above without it, and its own scores.
 TEST(PrintSummary, GivesHeldOutClientsLinesOfTheirOwn) {
   RunSummary summary = measured_run();
@@ -216,8 +234,10 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
                               .step = {2, 1.5},
                               .train = {70, 50},
                               .evaluate = {30, 20},
+                              .answers = 90,
                               .all_reduce = 0.0012,
                               .evaluations = 6,
+                              .answer_rounds = 2,
                               .rounds = 720,
                               .by_ranks = {{1, 50, 1}, {2, 30, 0.8333}}};
   const std::string text = plan_text(plan);
@@ -225,6 +245,7 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
   EXPECT_EQ(cells(text, "one local step of 2 clients"), (Cells{"2.0", "s", "1.5", "s"}));
   EXPECT_EQ(cells(text, "all-reduce of a round"), (Cells{"1.20", "ms"}));
   EXPECT_EQ(cells(text, "one evaluation of all clients"), (Cells{"30.0", "s", "20.0", "s"}));
+  EXPECT_EQ(cells(text, "answers of all clients, in 2 rounds"), (Cells{"1", "min", "30", "s"}));
   EXPECT_EQ(cells(text, "rounds 1 to 12, with 6 evaluations"), (Cells{"12", "min", "00", "s"}));
   EXPECT_EQ(cells(text, "1 "), (Cells{"50.0", "s", "100.0%"}));
   EXPECT_EQ(cells(text, "2 "), (Cells{"30.0", "s", "83.3%"}));

@@ -208,6 +208,12 @@ def test_methods_that_cannot_generate_say_so_before_the_run(decoder, tmp_path):
     run({**options, "generate-tokens": 0, "progress": "off"})
 
 
+@pytest.mark.parametrize("own_head", [{"algorithm": "fedrep"}, {"algorithm": "homlora", "head": "personal"}])
+def test_a_head_of_each_clients_own_is_refused_where_there_is_none(decoder, own_head, tmp_path):
+    options = {**decoder, "client-rank": None, "output": tmp_path / "run", **own_head}
+    assert_refused(options, 2, ["--head personal", "a generation has none"], tmp_path)
+
+
 def test_a_method_whose_adapters_differ_by_example_generates(decoder, tmp_path):
     options = {**decoder, "algorithm": "feddpa-t", "client-rank": None}
     assert_same(bits(tmp_path / "2", options, 2), bits(tmp_path / "1", options))

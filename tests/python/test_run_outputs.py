@@ -242,10 +242,9 @@ def test_partitions_share_no_example_and_keep_proportions(small_text, tmp_path):
 # The acceptance of the synthetic problem
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_known_ranks_are_found(seed, tmp_path):
+def test_known_ranks_are_found(tmp_path):
     """PF2LoRA finds targets of rank 3 and 5; HOMLoRA ends at the best common adapter of rank 4."""
-    config = {"config": ROOT / "jobs" / "experiments" / "synthetic.ini", "seed": seed, "progress": "off"}
+    config = {"config": ROOT / "jobs" / "experiments" / "synthetic.ini", "progress": "off"}
     run({**config, "output": tmp_path / "pf2lora"})
     with h5py.File(tmp_path / "pf2lora" / "results.h5") as file:
         assert file["round"].size * file["options"].attrs["local-steps"] == 10_000

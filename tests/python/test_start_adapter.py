@@ -234,6 +234,7 @@ REFUSED = {
     "foreign modules": (lambda f: changed(f, rename), {}, 3, ["encoder.layer.7.attention.self.query"]),
     "another rank": (lambda f: None, {"rank": 3}, 2, ["rank 4", "--rank 3", "give --rank 4"]),
     "another scale": (lambda f: None, {"lora-alpha": 16}, 2, ["by 2", "by 4", "--lora-alpha 8"]),
+    "a scale of many digits": (lambda f: edited(f, lora_alpha=10 / 3), {}, 2, ["--lora-alpha 3.3333333333333335"]),
     "a stabilised scale": (lambda f: edited(f, use_rslora=True), {}, 2, ["by 4", "by 2", "--lora-alpha 16"]),
     "other targets": (lambda f: None, {"targets": "query"}, 2, ["--targets query,value --adapted-layers 0,1"]),
     "other layers": (lambda f: None, {"adapted-layers": "1"}, 2, ["--targets query,value --adapted-layers 0,1"]),
