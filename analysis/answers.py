@@ -97,18 +97,28 @@ def generated_texts(questions: Questions, model: str, directory=None) -> list[st
     return [" ".join(found.split()) for found in texts]
 
 
-def write_lines(folder, questions: Questions, texts: dict[str, list[str]]) -> None:
-    """Writes answers.jsonl to `folder`, an object a question: what the clients' models wrote or found, by model."""
+def write_lines(folder, questions: Questions, texts: dict[str, list[str]], prompts: bool) -> None:
+    """Writes answers.jsonl to `folder`, an object a question of a client, with the text of each of MODELS, or null.
+
+    prompts: whether an item's text is its prompt, and not the context that many questions share.
+    """
     names = questions.run["client_name"].values if "client_name" in questions.run else None
     with h5py.File(questions.dataset) as file:
         ids, inputs = ([text(value) for value in file[name][...]] for name in ("item_id", "item_text"))
     lines = []
     for place, (client, item, references) in enumerate(zip(questions.client, questions.item, questions.references)):
         line = {"client": int(client), **({} if names is None else {"client_name": str(names[client])}),
-                "round": questions.round, "id": ids[item], "text": inputs[item], "references": references,
-                **{model: found[place] for model, found in texts.items()}}
+                "round": questions.round, "id": ids[item], **({"prompt": inputs[item]} if prompts else {}),
+                "references": references,
+                **{model: texts[model][place] if model in texts else None for model in MODELS}}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     (Path(folder) / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def empty(texts: list[str]) -> str:
+    """A sentence on how many texts are empty; nothing where none is."""
+    count = sum(not found for found in texts)
+    return f"{count} of {len(texts)} texts are empty." if count else ""
 
 
 def span_texts(questions: Questions, model: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from . import command, export_readme
+from . import command, export_readme, measure
 from .architectures import ARCHITECTURES, Architecture, beside, by_module
 from .loader import Adapters, FormatError, Pair, load_adapters, load_scores
 
@@ -103,9 +103,12 @@ def architecture_of(model: str) -> tuple[str, Architecture]:
     return name, ARCHITECTURES[name]
 
 
-def choose_task(wanted: str, name: str, row: Architecture, head: Head | None, headless: bool) -> str:
+def choose_task(wanted: str, name: str, row: Architecture, head: Head | None, headless: bool, spans: bool) -> str:
     """A key of TASKS; `headless`: the run has no head at all. Throws FormatError for a task that does not fit."""
-    fits = head is not None and row.classifier != "" and head.pooling == row.reads
+    if wanted == "classification" and spans:
+        raise FormatError("the head scores every token as an end of a span, and that of transformers' sequence "
+                          "classification whole texts; --task features puts the head beside the adapter")
+    fits = not spans and head is not None and row.classifier != "" and head.pooling == row.reads
     if wanted == "auto":
         return "classification" if fits else "language-model" if headless and row.language_model else "features"
     if wanted == "classification" and not fits:
@@ -150,7 +153,8 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
             pooling = "last" if row.language_model else "cls"
         head = head_of(adapters, client, pooling)
         headless = not any("/head/" in path for path in adapters.slices)
-        task = choose_task(task, name, row, head, headless)
+        spans = measure.of_results(data).task == "span"
+        task = choose_task(task, name, row, head, headless, spans)
     except FormatError as error:
         raise FormatError(f"{run} ({options['algorithm']}) cannot be exported: {error}") from error
     inside = "" if task == "features" else f"{row.body}."

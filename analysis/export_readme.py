@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import measure
+
 # By the option pooling: in words, and as code of `output`, the base model's output, and `inputs`.
 POOLED = {
     "cls": ("the last state of the first token ([CLS]), before the pooler", ["output.last_hidden_state[:, 0]"]),
@@ -16,9 +18,6 @@ POOLED = {
 }
 CLASSES = {"features": "AutoModel", "classification": "AutoModelForSequenceClassification",
            "language-model": "AutoModelForCausalLM"}
-
-LOAD = ["from safetensors.torch import load_file", "from torch.nn.functional import linear", "",
-        "head = load_file(\"head.safetensors\")", "output = model(**inputs)"]
 
 
 def text(data, client: int | None, pairs: dict, head, dense: str, task: str, base: str) -> str:
@@ -38,10 +37,12 @@ def text(data, client: int | None, pairs: dict, head, dense: str, task: str, bas
             "model = PeftModel.from_pretrained(base, \".\").eval()  # in this folder"]
     lines += [*_block(code), ""]
     if head is not None:
-        learned = data.attrs.get("data_task", "classification")
-        lines += _span_head(head) if learned == "span" else _head(head, dense, task)
+        learned = measure.of_results(data).task
+        lines += _span_head(head, dense) if learned == "span" else _head(head, dense, task)
         if learned == "classification":
             lines += _classes(data, client)
+        elif learned == "regression":
+            lines += ["`logits[:, 0]` is the value that the model gives to each text.", ""]
     elif task != "language-model":
         lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -56,21 +57,33 @@ def _head(head, dense: str, task: str) -> list[str]:
                 *_block(["logits = model(**inputs).logits"]), ""]
     reason = "" if head.pooling == "pooler" else (
         " It is not put into transformers' model for sequence classification, which reads something else.")
-    code = [*(["import torch"] if head.dense else []), *LOAD, f"pooled = {pooled[0]}", *pooled[1:],
-            *([f"pooled = torch.{dense}(linear(pooled, head[\"dense.weight\"], head[\"dense.bias\"]))"] if head.dense
-              else []),
+    code = [*_load(head), f"pooled = {pooled[0]}", *pooled[1:], *_dense_layer("pooled", "pooled", head, dense),
             "logits = linear(pooled, head[\"weight\"], head[\"bias\"])"]
     return ["## Head", "", f"{holds} It reads {words}.{reason}", "", *_block(code), ""]
 
 
-def _span_head(head) -> list[str]:
-    _, hidden = head.weight.shape
+def _span_head(head, dense: str) -> list[str]:
+    states = "output.last_hidden_state"
+    layer = _dense_layer("states", states, head, dense)
+    code = [*_load(head), *layer,
+            f"scores = linear({'states' if layer else states}, head[\"weight\"], head[\"bias\"])"]
     return ["## Head", "",
-            f"`head.safetensors` holds its weight [2, {hidden}] and bias [2]. It reads the last state of every token: its "
-            "first output scores the token as the answer's first, its second as the last. The answer is the span in the "
-            "context whose two scores have the highest sum.", "",
-            *_block([*LOAD, "first, last = linear(output.last_hidden_state, head[\"weight\"], head[\"bias\"])"
-                     ".unbind(-1)  # each [texts, tokens]"]), ""]
+            f"`head.safetensors` holds its weight [2, {head.weight.shape[1]}] and bias [2]. It is applied to every token "
+            "(to its last state): `scores[..., 0]` says how well the token begins the answer, `scores[..., 1]` how well "
+            "it ends it. The best span is the pair first <= last within the context whose sum "
+            "`scores[..., first, 0] + scores[..., last, 1]` is highest; the same sum of the first token of all stands "
+            "for no answer.", "", *_block(code), ""]
+
+
+def _load(head) -> list[str]:
+    return [*(["import torch"] if head.dense else []), "from safetensors.torch import load_file",
+            "from torch.nn.functional import linear", "", "head = load_file(\"head.safetensors\")",
+            "output = model(**inputs)"]
+
+
+def _dense_layer(name: str, of: str, head, dense: str) -> list[str]:
+    """The line that puts a head's dense layer on `of`, where it has one."""
+    return [f"{name} = torch.{dense}(linear({of}, head[\"dense.weight\"], head[\"dense.bias\"]))"] if head.dense else []
 
 
 def _classes(data, client: int | None) -> list[str]:

@@ -139,8 +139,10 @@ def main(arguments=None) -> int:
     parser.add_argument("source", metavar="RUN|FILE.jsonl",
                         help="output directory (or results.h5) of a run on data for generation; or lines "
                              "{\"hypothesis\": text, \"references\": [text, ...], \"client\": k}; client is optional")
-    parser.add_argument("--output", metavar="DIR", help="also writes generation_scores.md, generation_scores.json and, of "
-                        "a run, one line a prompt, answers.jsonl")
+    parser.add_argument("--output", metavar="DIR",
+                        help="also writes generation_scores.md, generation_scores.json and, of a run, answers.jsonl: a "
+                             "line a prompt of a client with client, client_name, round, id, prompt, references, and the "
+                             "texts common and personal")
     parser.add_argument("--scores", metavar="NAMES", default=",".join(NAMES), help=f"[{','.join(NAMES)}]")
     parser.add_argument("--round", type=int, metavar="R", help="of a run: the round that is scored [the last one]")
     parser.add_argument("--data", metavar="FILE", help="of a run: its dataset.h5 [where its options say]")
@@ -164,7 +166,7 @@ def main(arguments=None) -> int:
         if chosen.output:
             command.write_scores(chosen.output, "generation_scores", page, values)
             if questions:
-                answers.write_lines(chosen.output, questions, texts)
+                answers.write_lines(chosen.output, questions, texts, prompts=True)
 
     return command.ended(tell, "the scores")
 
@@ -182,8 +184,7 @@ def _scores_of_run(questions: answers.Questions, texts: dict[str, list[str]],
     tables = {model: scores.table(f"Texts of the {model} model after round {questions.round}")
               for model, scores in found.items()}
     for model, written in texts.items():
-        if empty := sum(not text for text in written):
-            tables[model].note = f"{empty} of {len(written)} texts are empty. {tables[model].note}"
+        tables[model].note = f"{answers.empty(written)} {tables[model].note}".lstrip()
     values = {"round": questions.round, **{model: scores.as_values() for model, scores in found.items()}}
     page = "\n".join(table.markdown() for table in tables.values())
     return page, values, next(iter(found.values())).reasons()

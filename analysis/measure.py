@@ -167,6 +167,8 @@ def of_results(data: xarray.Dataset) -> Measure:
         return TASKS[data.attrs["data_task"]]
     if "test_tokens" in data:
         return TASKS["generation"]
+    if "question_offsets" in data:
+        return TASKS["span"]
     regression = any(str(name).endswith("_pearson") for name in data.variables)
     return TASKS["regression" if regression else "classification"]
 

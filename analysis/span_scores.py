@@ -91,17 +91,22 @@ def main(arguments=None) -> int:
     parser.add_argument("run", metavar="RUN", help="output directory of a run on data for spans, or its results.h5")
     parser.add_argument("--round", type=int, metavar="R", help="round whose answers are scored [the last one]")
     parser.add_argument("--data", metavar="FILE", help="the run's dataset.h5 [where the run's options say]")
-    parser.add_argument("--output", metavar="DIR", help="also writes span_scores.md, span_scores.json and, one "
-                        "line a question, answers.jsonl")
+    parser.add_argument("--output", metavar="DIR",
+                        help="also writes span_scores.md, span_scores.json and answers.jsonl: a line a question of a "
+                             "client with client, client_name, round, id, references, and the texts common and personal")
     chosen = parser.parse_args(arguments)
 
     def tell() -> None:
         questions = answers.read(chosen.run, "span", chosen.round, chosen.data)
         found = {model: score(questions, model) for model in questions.models}
-        page = "\n".join(table(scores, model, questions.round).markdown() for model, scores in found.items())
+        texts = {model: given(questions, model) for model in found}
+        tables = {model: table(scores, model, questions.round) for model, scores in found.items()}
+        for model, spans in texts.items():
+            tables[model].note = answers.empty(spans)
+        page = "\n".join(of_model.markdown() for of_model in tables.values())
         print(page, end="")
         if chosen.output:
             command.write_scores(chosen.output, "span_scores", page, as_values(found, questions.round))
-            answers.write_lines(chosen.output, questions, {model: given(questions, model) for model in found})
+            answers.write_lines(chosen.output, questions, texts, prompts=False)
 
     return command.ended(tell, "the scores")

@@ -146,6 +146,14 @@ def with_choice(columns: Columns, client: str | None, label: str | None) -> Colu
     return replace(columns, client=client or columns.client, label=label or columns.label)
 
 
+def check_slots(rows: list[Row], chosen: dict[str, str | None]) -> None:
+    """Throws InputError where an option names a slot that no row has."""
+    slots = dict.fromkeys(slot for row in rows for slot in row.slots)
+    for option, slot in chosen.items():
+        if slots and slot is not None and slot not in slots:
+            raise InputError(f"no slot '{slot}' for --{option}; there are: {', '.join(slots)}")
+
+
 def read_known(
     name: str, files: dict[int, Path], client: str | None, label: str | None, with_test: bool
 ) -> Source:  # fmt: skip
@@ -162,6 +170,7 @@ def read_known(
                 f"{error}. {name} can be read from files, too: --train FILE --test FILE ({looks})"
             ) from None
         source.licence = known.licence
+        check_slots(source.rows, {"client": client, "label": label})
         return source
     source = Source(origin=", ".join(path.name for path in files.values()), licence=known.licence, splits=set(files))
     for split, path in files.items():
@@ -171,6 +180,7 @@ def read_known(
         records = layout.read(path, columns.wanted())
         used = source.take(records, in_order(known, known.make), columns, split, path.name)
         source.notes.append(f"{used} rows of {path}")
+    check_slots(source.rows, {"client": client, "label": label})
     source.input_sha256 = files_sha256(
         file for path in files.values() for file in (postings(path) if path.is_dir() else [path])
     )

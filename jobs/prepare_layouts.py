@@ -77,7 +77,6 @@ def questioned(values: Values, columns: Columns, place: Place) -> list[Row]:
 # Tables as one line of text: E2E (Novikova et al. 2017) and WebNLG (Gardent et al. 2017), written as the fine-tuning
 # of GPT-2 by Hu et al. 2021 (arXiv 2106.09685, their repository) and Li and Liang 2021 before them have it.
 
-E2E_SLOTS = ("name", "eatType", "food", "priceRange", "customer rating", "familyFriendly", "area", "near")
 E2E_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 
 
@@ -100,7 +99,7 @@ def described(values: Values, columns: Columns, place: Place) -> list[Row]:
     prompt = " | ".join(f"{E2E_NAMES.get(slot, slot)} : {value}" for slot, value in slots.items())
     client = slots.get(columns.client, "none") if columns.client else None
     label = slots.get(columns.label or "", "none")
-    return [Row(prompt, label, place.split, None, client, place.where, place.line, target=target)]
+    return [Row(prompt, label, place.split, None, client, place.where, place.line, target=target, slots=tuple(slots))]
 
 
 WEBNLG_LAYOUT = "WebNLG's files hold entries, a list of numbered entries with modifiedtripleset and lexicalisations"

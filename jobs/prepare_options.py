@@ -8,7 +8,6 @@ from pathlib import Path
 
 from prepare_file import FORMAT_VERSION, format_version
 from prepare_known import FOLDER, KNOWN
-from prepare_layouts import E2E_SLOTS
 from prepare_rows import CLASSIFICATION, GENERATION, REGRESSION, SPAN, SPLIT_NAMES, UsageError
 from prepare_tables import READERS
 
@@ -161,11 +160,8 @@ def check_usage(options: argparse.Namespace) -> None:
     task = task_of(options)
     for name in meaningless(options):
         of = options.dataset if options.dataset in BUILT_IN and options.dataset not in READERS else f"--task {task}"
-        generates = "" if name != "target" else ", or add --task generation"
-        raise UsageError(f"--{name.replace('_', '-')} means nothing for {of}; leave it out{generates}")
-    for name in ("label", "client") if options.dataset == "e2e" else ():
-        if (slot := getattr(options, name)) is not None and slot not in E2E_SLOTS:
-            raise UsageError(f"no slot '{slot}' for --{name}; those of E2E are: {', '.join(E2E_SLOTS)}")
+        other = ", or give --task generation, which takes it" if name == "target" and of.startswith("--task") else ""
+        raise UsageError(f"--{name.replace('_', '-')} means nothing for {of}; leave it out{other}")
     if options.dataset != "wordnet" and options.output is None:
         raise UsageError(f"no --output for {options.dataset}: name the file to write, such as data/mine.h5")
     if options.train is None and (options.dataset in READERS or options.dataset in KNOWN and named_files(options)):

@@ -78,6 +78,7 @@ class Row:
     answers: tuple[tuple[int, str], ...] = ()  # of a span: first character in the context, text; none: unanswerable
     question_id: str = ""  # of a span
     target: str | None = None  # of a generation
+    slots: tuple[str, ...] = ()  # names of what stands inside the text, where label and client are such names
 
 
 @dataclass(frozen=True)

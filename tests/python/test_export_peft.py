@@ -59,8 +59,8 @@ def logits_by_hand(directory, options, client, texts, factor=1.0):
     return torch.cat(states) @ weight.T + bias
 
 
-def logits_by_readme(folder, texts, monkeypatch):
-    """Runs the code of the folder's README.md in the folder, its last blocks for every text."""
+def logits_by_readme(folder, texts, monkeypatch, name="logits"):
+    """What the code of the folder's README.md calls `name`, run in the folder, its last blocks for every text."""
     page = (folder / "README.md").read_text(encoding="utf-8").split("\n\n")
     blocks, open_block = [], False
     for part in page:
@@ -79,7 +79,7 @@ def logits_by_readme(folder, texts, monkeypatch):
         for text in texts:
             names["inputs"] = {"input_ids": text, "attention_mask": torch.ones_like(text)}
             exec(blocks[1], names)
-            found.append(names["logits"])
+            found.append(names[name])
     return torch.cat(found)
 
 
@@ -244,6 +244,64 @@ def test_parts_of_a_fused_matrix_become_one_lora_with_the_same_update(tmp_path, 
     found = output.last_hidden_state if task == "features" else output.logits
     torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-4)  # updates of norm 10, float32
     adapted.merge_and_unload()
+
+
+def write_headed_run(folder, kind, task, scores, dense, pooling="cls"):
+    """A run of one pair and a common head of `scores` outputs, as its directory, and the pair's update."""
+    torch.manual_seed(7)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32, pad_token_id=0, initializer_range=0.2)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder / "model")
+    random = np.random.default_rng(8)
+    down, up = random.normal(size=(2, 16)), random.normal(size=(16, 2))
+    directory = write_run(folder / "run", folder / "model", {("common", SITE): (down, up, 0.5)})
+    head = {"weight": random.normal(size=(scores, 16)), "bias": random.normal(size=scores)}
+    if dense:
+        head |= {"dense/weight": random.normal(size=(16, 16)), "dense/bias": random.normal(size=16)}
+    with h5py.File(directory / "adapters.h5", "r+") as file:
+        for part, values in head.items():
+            file[f"common/head/{part}"] = values
+    with h5py.File(directory / "results.h5", "r+") as file:
+        file["options"].attrs["pooling"] = pooling
+        file.attrs["data_task"] = task
+        names = file.create_dataset("class_name", data=np.array(["all"], object), dtype=h5py.string_dtype())
+        file["class"] = np.arange(1)
+        file["class"].make_scale("class")
+        names.dims[0].attach_scale(file["class"])
+    head = {part: torch.from_numpy(values.astype(np.float32)) for part, values in head.items()}
+    return directory, torch.from_numpy((0.5 * up @ down).astype(np.float32)), head
+
+
+SITE = "encoder.layer.1.attention.self.query"
+
+
+@pytest.mark.parametrize(("kind", "dense"), [("Bert", False), ("Roberta", True)])
+def test_a_head_of_spans_is_said_to_score_every_token(tmp_path, kind, dense, monkeypatch, capsys):
+    directory, update, head = write_headed_run(tmp_path, kind, "span", 2, dense, "pooler" if kind == "Bert" else "cls")
+    assert export(directory, "--common", "--output", tmp_path / "out") == 0
+    texts = [torch.arange(2, 12)[None]]
+    model = getattr(transformers, f"{kind}Model").from_pretrained(tmp_path / "model").eval()
+    model.get_submodule(SITE).weight.data += update
+    with torch.no_grad():
+        states = model(texts[0]).last_hidden_state
+    if dense:
+        states = torch.tanh(states @ head["dense/weight"].T + head["dense/bias"])
+    found = logits_by_readme(tmp_path / "out", texts, monkeypatch, "scores")
+    torch.testing.assert_close(found, states @ head["weight"].T + head["bias"], rtol=1e-4, atol=1e-4)
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "first <= last" in page and not any(words in page for words in ("pooled", "Classes", "[CLS]", "logits"))
+    assert export(directory, "--common", "--task", "classification", "--output", tmp_path / "other") == 3
+    assert "scores every token" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_a_head_of_a_regression_gives_a_value_and_names_no_classes(tmp_path, pooling, monkeypatch):
+    directory, _, _ = write_headed_run(tmp_path, "Bert", "regression", 1, False, pooling)
+    assert export(directory, "--common", "--output", tmp_path / "out") == 0
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "Classes" not in page and "`logits[:, 0]` is the value" in page
+    assert logits_by_readme(tmp_path / "out", [torch.arange(2, 12)[None]], monkeypatch)[:, 0].shape == (1,)
 
 
 @pytest.mark.parametrize(("kind", "sizes", "sites"), [

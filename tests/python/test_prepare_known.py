@@ -337,6 +337,11 @@ def test_a_hub_out_of_reach_names_the_files_that_do(monkeypatch: pytest.MonkeyPa
             ["tsv", "--train", "x", "--task", "generation", "--text2", "a", "--output", "x.h5"],
             "--text2 means nothing for",
         ),
+        (
+            ["csv", "--train", "x", "--text", "mr", "--target", "ref", "--output", "x.h5"],
+            "--target means nothing for --task classification; leave it out, or give --task generation, which takes it",
+        ),
+        (["e2e", "--target", "ref", "--output", "x.h5"], "--target means nothing for e2e; leave it out\n"),
         (["tsv", "--train", "x", "--task", "span", "--output", "x.h5"], "invalid choice: 'span'"),
         (["squad", "--stride", "0", "--output", "x.h5"], "--stride"),
     ],

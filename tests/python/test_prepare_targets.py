@@ -151,10 +151,13 @@ def test_columns_of_a_table(tmp_path: Path, gpt2: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["client", "label"])
-def test_a_slot_that_e2e_lacks_is_refused(option: str, gpt2: Path, tmp_path: Path) -> None:
-    done = prepare("e2e", "--train", "t.csv", "--model", gpt2, "--output", tmp_path / "o.h5", f"--{option}", "eattype")
-    assert done.returncode == 2
-    assert f"no slot 'eattype' for --{option}; those of E2E are: name, eatType, food" in done.stderr
+@pytest.mark.parametrize("slot", ["eattype", "food"])
+def test_a_slot_that_no_row_has_is_refused(tmp_path: Path, gpt2: Path, option: str, slot: str) -> None:
+    train, out = table(tmp_path / "t.csv", ROWS), tmp_path / "o.h5"
+    done = prepare("e2e", "--train", train, "--test", train, "--model", gpt2, "--output", out, f"--{option}", slot)
+    assert done.returncode == 3 and not out.exists()
+    slots = "name, eatType, priceRange, customer rating, near, area, familyFriendly"
+    assert f"no slot '{slot}' for --{option}; there are: {slots}" in done.stderr
 
 
 TRIPLES = [("Aarhus_Airport", "cityServed", '"Aarhus, Denmark"'), ("Aarhus_Airport", "elevation", "25.0")]

@@ -175,7 +175,11 @@ def test_scores_of_a_run_are_those_of_its_decoded_texts(decoder, tmp_path, capsy
             told = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
             assert [{"hypothesis": line[model], "references": line["references"], "client": line["client"]}
                     for line in told] == [line | {"hypothesis": " ".join(line["hypothesis"].split())} for line in lines]
-            assert told[0]["text"] == data["item_text"].asstr()[items[0]] and told[0]["round"] == 2
+            assert [line["prompt"] for line in told] == data["item_text"].asstr()[...][items].tolist()
+            empty = sum(not line[model] for line in told)
+            assert (f"\n{empty} of {len(items)} texts are empty." in output) == (empty > 0)
+    assert list(told[0]) == ["client", "round", "id", "prompt", "references", "common", "personal"]
+    assert {line["round"] for line in told} == {2}
     capsys.readouterr()
     assert generation_scores.main([str(directory), "--round", "1"]) == 3
     assert "holds no answers of round 1, but of 2" in capsys.readouterr().err
@@ -250,7 +254,7 @@ def test_spans_are_the_best_of_all_windows(reader, algorithm, tmp_path):
         for which, model in ((client, "personal"), (None, "common"))[: 2 if client == 0 else 1]:
             logits = span_logits(directory, options, which, rows)
             page = (directory.parent / f"exported{which}" / "README.md").read_text()
-            assert "first, last = linear(output.last_hidden_state, " in page and "Classes" not in page
+            assert "scores = linear(output.last_hidden_state, head[" in page and "Classes" not in page
             for question in chosen:
                 spans, none = [], []
                 for row in rows[of_row[rows] == items[question]]:
@@ -292,4 +296,23 @@ def test_scores_of_spans_are_those_of_their_texts(reader, tmp_path, capsys):
             assert values[model]["overall"]["questions"] == len(items)
             told = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
             assert [line[model] for line in told] == texts
-            assert told[0]["id"] == data["item_id"].asstr()[items[0]] and not {"common", "personal"} - told[0].keys()
+            assert [line["id"] for line in told] == data["item_id"].asstr()[...][items].tolist()
+            assert (f"\n{texts.count('')} of {len(items)} texts are empty." in output) == ("" in texts)
+    assert list(told[0]) == ["client", "round", "id", "references", "common", "personal"]
+    capsys.readouterr()
+    assert generation_scores.main([str(directory)]) == 3
+    assert "of a span, which python -m analysis.metrics scores" in capsys.readouterr().err
+
+
+def test_a_line_of_a_named_client_without_a_common_model_has_null_there(decoder, tmp_path):
+    data, directory = tmp_path / "named.h5", tmp_path / "run"
+    folder = decoder["data"].parent
+    made("e2e", "--train", folder / "train.csv", "--test", folder / "test.csv", "--model", decoder["model"],
+         "--max-length", 160, "--client", "area", "--output", data)
+    run({**decoder, "algorithm": "local", "client-rank": None, "partition": "field", "clients": 2, "data": data,
+         "output": directory, "progress": "off"})
+    assert generation_scores.main([str(directory), "--scores", "NIST", "--output", str(tmp_path / "out")]) == 0
+    told = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
+    assert {line["client_name"] for line in told} == set(AREAS)
+    assert all(line["common"] is None and isinstance(line["personal"], str) for line in told)
+    assert all(f"area : {line['client_name']}" in line["prompt"] for line in told)
