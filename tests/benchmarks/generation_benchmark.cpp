@@ -2,6 +2,7 @@
 // thread: a random GPT-2 of the small shape (12 layers of 768) in float32, prompts of equal length, 64 new
 // tokens. Prints a line of JSON for every setting; the texts must be the same.
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <iostream>
 #include <nlohmann/json.hpp>

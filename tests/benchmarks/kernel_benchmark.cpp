@@ -2,6 +2,7 @@
 // minutes: kernel_benchmark [results.json]. Every figure is the median of interleaved repetitions in
 // processor time of the thread, so a machine that is busy with other things matters little.
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <ctime>

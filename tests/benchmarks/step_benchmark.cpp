@@ -8,6 +8,7 @@
 //   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean loss of each
 // HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <functional>
 #include <iostream>
