@@ -13,8 +13,10 @@ import xarray
 
 from .check import text
 from .loader import FormatError, load
+from .measure import TASKS
 
 MODELS = ("common", "personal")
+_VARIABLE = {"generation": "tokens", "span": "row"}  # by task: what an answer has at least
 
 
 @dataclass
@@ -38,18 +40,22 @@ class Questions:
         return self.run[f"{model}_answer_{name}"].values
 
 
+def _that_answered(run: xarray.Dataset, task: str) -> list[str]:
+    return [model for model in MODELS if f"{model}_answer_{_VARIABLE[task]}" in run]
+
+
 def read(path, task: str, number: int | None = None, dataset=None) -> Questions:
     """The answers of a run of that task (generation or span) at a round, the last one unless given.
 
     `dataset` is the run's dataset.h5, in the place that the run's options name unless given. Throws FormatError.
     """
     run = load(path)
-    kind = "tokens" if task == "generation" else "row"
-    models = [model for model in MODELS if f"{model}_answer_{kind}" in run]
-    if not models and any(f"{model}_answer_{other}" in run for model in MODELS for other in ("tokens", "row")):
-        other, command = (("span", "metrics") if task == "generation" else ("generation", "generation_scores"))
-        raise FormatError(f"{run.attrs['path']} holds no answers of a {task}, but of a {other}, which "
-                          f"python -m analysis.{command} scores")
+    models = _that_answered(run, task)
+    for other in _VARIABLE:
+        if not models and _that_answered(run, other):
+            module, _ = TASKS[other].scored_by
+            raise FormatError(f"{run.attrs['path']} holds no answers of a {task}, but of a {other}, which "
+                              f"python -m {module} scores")
     if not models:
         raise FormatError(f"{run.attrs['path']} holds no answers of a {task}; those are recorded in runs on data for "
                           f"{task}" + (", unless --generate-tokens is 0" if task == "generation" else ""))
@@ -104,7 +110,8 @@ def write_lines(folder, questions: Questions, texts: dict[str, list[str]], promp
     """
     names = questions.run["client_name"].values if "client_name" in questions.run else None
     with h5py.File(questions.dataset) as file:
-        ids, inputs = ([text(value) for value in file[name][...]] for name in ("item_id", "item_text"))
+        ids = [text(value) for value in file["item_id"][...]]
+        inputs = [text(value) for value in file["item_text"][...]] if prompts else []
     lines = []
     for place, (client, item, references) in enumerate(zip(questions.client, questions.item, questions.references)):
         line = {"client": int(client), **({} if names is None else {"client_name": str(names[client])}),

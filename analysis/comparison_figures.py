@@ -70,10 +70,6 @@ def _limits(points, bounds: tuple[float, float]) -> tuple[float, float]:
     return max(low, bounds[0] - beyond), min(high, bounds[1] + beyond)
 
 
-def _bounds(comparison: Comparison) -> tuple[float, float]:
-    return (-math.inf, math.inf) if comparison.is_matrix else comparison.measure.bounds
-
-
 def _adapted(cell: Cell) -> float:
     return statistics.macro_mean(cell.over_seeds(lambda run: run.mean("adapted")))
 
@@ -109,7 +105,7 @@ def by_method(comparison: Comparison) -> Plot:
                                           for run in cell.runs])
         if not math.isnan(majority):
             handles["majority class"] = axes.axvline(majority, color=GREY, linestyle=LINES[1], linewidth=1)
-        axes.set_xlim(*_limits([*points, majority], _bounds(comparison)))
+        axes.set_xlim(*_limits([*points, majority], comparison.measure.bounds))
         axes.set_title(setting)
         axes.set_yticks(range(len(methods)), methods)
         axes.tick_params(axis="y", length=0)
@@ -185,7 +181,7 @@ def ablation(comparison: Comparison, found: Ablation) -> Plot:
         handles[label] = axes.errorbar(x, [mean for mean, _, _ in summary], yerr=half if any(half) else None,
                                        capsize=2.5, elinewidth=1, **styles[label].curve(len(x)))[0]
     axes.set_ylim(*_limits([seed for line in found.lines.values() for _, cell in line
-                            for seed in cell.over_seeds(lambda run: run.headline)], _bounds(comparison)))
+                            for seed in cell.over_seeds(lambda run: run.headline)], comparison.measure.bounds))
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -13,13 +13,13 @@ from .table import Table, number
 _DIGITS = 4
 
 
-def score(questions: answers.Questions, model: str) -> dict[int | None, dict[str, float]]:
-    """The scores of metrics.squad by client, and of all questions under None.
+def score(questions: answers.Questions, model: str, texts: list[str]) -> dict[int | None, dict[str, float]]:
+    """The scores of metrics.squad for a model's best spans by client, and of all questions under None.
 
     Where the data have questions without an answer, none is given where the score of no answer is the higher one:
     its probability, sigmoid(none - score), is above a half.
     """
-    texts, unanswerable = answers.span_texts(questions, model), _unanswerable(questions)
+    unanswerable = _unanswerable(questions)
     difference = questions.of(model, "none") - questions.of(model, "score")
     none = 1 / (1 + np.exp(-np.clip(difference, -700, 700)))
 
@@ -36,9 +36,8 @@ def _unanswerable(questions: answers.Questions) -> bool:
     return not all(questions.references)
 
 
-def given(questions: answers.Questions, model: str) -> list[str]:
-    """What a model answers to each question: its span, or nothing where it gives no answer."""
-    texts = answers.span_texts(questions, model)
+def given(questions: answers.Questions, model: str, texts: list[str]) -> list[str]:
+    """What a model answers to each question: its best span, or nothing where it gives no answer."""
     if not _unanswerable(questions):
         return texts
     return ["" if none > best else text
@@ -98,11 +97,12 @@ def main(arguments=None) -> int:
 
     def tell() -> None:
         questions = answers.read(chosen.run, "span", chosen.round, chosen.data)
-        found = {model: score(questions, model) for model in questions.models}
-        texts = {model: given(questions, model) for model in found}
+        spans = {model: answers.span_texts(questions, model) for model in questions.models}
+        found = {model: score(questions, model, best) for model, best in spans.items()}
+        texts = {model: given(questions, model, best) for model, best in spans.items()}
         tables = {model: table(scores, model, questions.round) for model, scores in found.items()}
-        for model, spans in texts.items():
-            tables[model].note = answers.empty(spans)
+        for model, written in texts.items():
+            tables[model].note = answers.empty(written)
         page = "\n".join(of_model.markdown() for of_model in tables.values())
         print(page, end="")
         if chosen.output:

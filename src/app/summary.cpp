@@ -43,20 +43,34 @@ void print_harmed(std::ostream& out, std::span<const double> personal, std::span
   out << "  personal below common: " << count_below(personal, common) << " of " << compared << " clients\n";
 }
 
+std::string scored_clients(const RunSummary& summary) {
+  return summary.held_out_clients > 0 ? "clients that train" : "clients";
+}
+
+using ByClient = std::vector<double>;
+
+// Calls add(title, values of the part's clients) for every model: common, personal, and after local steps.
+void for_each_model(const RunSummary& summary, ByClient RunSummary::*common, ByClient RunSummary::*personal,
+                    ByClient AdaptedScores::*adapted, const std::string& prefix, const auto& part,
+                    const auto& add) {
+  const int64_t held_out = summary.held_out_clients;
+  add(prefix + "common", part(summary.*common, held_out));
+  add(prefix + "personal", part(summary.*personal, held_out));
+  for (const AdaptedScores& scores : summary.adapted)
+    add(prefix + "adapted by " + std::to_string(scores.steps) + " local steps",
+        part(scores.*adapted, held_out));
+}
+
 void print_accuracy(std::ostream& out, const RunSummary& summary) {
   const int64_t held_out = summary.held_out_clients;
-  const std::string whose = held_out > 0 ? "clients that train" : "clients";
-  std::vector<Row> rows = {
-      {summary.right + " over " + whose + ", %", "mean", "std", "worst 10%", "best 10%", "min", "max"}};
+  std::vector<Row> rows = {{summary.right + " over " + scored_clients(summary) + ", %", "mean", "std",
+                            "worst 10%", "best 10%", "min", "max"}};
   const auto add = [&](const std::string& title, std::span<const double> shares) {
     if (any_measured(shares)) rows.push_back(accuracy_row(title, shares));
   };
-  const auto add_scores = [&](const std::string& prefix, auto part) {
-    add(prefix + "common", part(summary.common_accuracy, held_out));
-    add(prefix + "personal", part(summary.personal_accuracy, held_out));
-    for (const AdaptedScores& adapted : summary.adapted)
-      add(prefix + "adapted by " + std::to_string(adapted.steps) + " local steps",
-          part(adapted.accuracy, held_out));
+  const auto add_scores = [&](const std::string& prefix, const auto& part) {
+    for_each_model(summary, &RunSummary::common_accuracy, &RunSummary::personal_accuracy,
+                   &AdaptedScores::accuracy, prefix, part, add);
   };
   add("majority class", of_training(summary.majority_accuracy, held_out));
   const std::size_t unscored = rows.size();
@@ -75,27 +89,22 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
 
 // The mean loss of a unit, of text; the matrix problem has a table of its own.
 void print_loss(std::ostream& out, const RunSummary& summary) {
-  const int64_t held_out = summary.held_out_clients;
-  std::vector<Row> rows = {{"loss of " + std::string(summary.unit == "example" ? "an " : "a ") +
-                                summary.unit + ", over " + (held_out > 0 ? "clients that train" : "clients"),
-                            "mean", "std", "min", "max"}};
+  if (!summary.matrix.empty()) return;
+  std::vector<Row> rows = {
+      {"loss of " + summary.unit + ", over " + scored_clients(summary), "mean", "std", "min", "max"}};
   const auto add = [&](const std::string& title, std::span<const double> losses) {
     if (!any_measured(losses)) return;
     const Spread s = spread(losses);
     rows.push_back({title, format_fixed(s.mean, 3), format_fixed(s.standard_deviation, 3),
                     format_fixed(s.minimum, 3), format_fixed(s.maximum, 3)});
   };
-  const auto add_scores = [&](const std::string& prefix, auto part) {
-    add(prefix + "common", part(summary.common_loss, held_out));
-    add(prefix + "personal", part(summary.personal_loss, held_out));
-    for (const AdaptedScores& adapted : summary.adapted)
-      add(prefix + "adapted by " + std::to_string(adapted.steps) + " local steps",
-          part(adapted.loss, held_out));
+  const auto add_scores = [&](const std::string& prefix, const auto& part) {
+    for_each_model(summary, &RunSummary::common_loss, &RunSummary::personal_loss, &AdaptedScores::loss,
+                   prefix, part, add);
   };
   add_scores("", of_training);
   add_scores("held out: ", of_held_out);
-  if (rows.size() > 1 && summary.matrix.empty())
-    out << "\nLoss after round " << summary.evaluated_round << '\n' << align_columns(rows);
+  if (rows.size() > 1) out << "\nLoss after round " << summary.evaluated_round << '\n' << align_columns(rows);
 }
 
 // "8.0 (7 to 9)": mean and range.

@@ -10,9 +10,10 @@
 namespace pf2lora {
 
 // All ranks. Makes some local steps, one evaluation and the answers to one batch of a group on every rank at
-// once, on copies, and one all-reduce; `groups` are those of the first round to come, placed. The cost of a group is taken to be
-// proportional to its work, and all rounds to be like the first, but for frozen states: steps and evaluation
-// are timed on examples that are new and again, and a run computes each example's once where they are kept.
+// once, on copies, and one all-reduce; `groups` are those of the first round to come, placed. The cost of a
+// group is taken to be proportional to its work, and all rounds to be like the first, but for frozen states:
+// steps and evaluation are timed on examples that are new and again, and a run computes each example's once
+// where they are kept.
 RunForecast make_forecast(const Options& options, const Problem& problem, const Algorithm& algorithm,
                           const RunState& state, const std::vector<Group>& groups, const RunPlan& plan,
                           const ScoreShape& scores, const AnswerShape& answers, const Communicator& comm);

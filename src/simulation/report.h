@@ -135,7 +135,7 @@ struct RunSummary {
   double seconds = 0;                     // of this call
   int64_t held_out_clients = 0;           // the last ones of what is by client
   std::string right = "accuracy";         // what shares of right answers are called
-  std::string unit = "example";           // of which each is right or wrong, and has a loss
+  std::string unit = "an example";        // of which each is right or wrong, and has a loss
   std::vector<double> majority_accuracy;  // by client: of always answering its most frequent training class
   std::vector<double> common_accuracy;    // by client
   std::vector<double> personal_accuracy;  // by client

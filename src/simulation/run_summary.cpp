@@ -21,29 +21,21 @@ void add_ranks(RankScores& scores, std::span<const double> values) {
 RunSummary RunRecorder::scores() const {
   RunSummary summary;
   summary.held_out_clients = facts_.options.held_out_clients;
-  const auto units = [&](const ClientScores& client) {
-    return task_ ? test_units_[size_t(client.client)] : 1;
-  };
-  for (const ClientScores& client : scores_) {
-    summary.common_loss.push_back(client.test.common.loss / units(client));
-    summary.personal_loss.push_back(client.test.personal.loss / units(client));
-  }
-  const bool adapts = !scores_.empty();
-  for (size_t step = 0; step < facts_.scores.adaptation_steps.size() && adapts; ++step) {
-    AdaptedScores adapted{facts_.scores.adaptation_steps[step], {}};
-    for (const ClientScores& client : scores_) {
-      adapted.accuracy.push_back(client.test.adapted[step].correct / units(client));
-      adapted.loss.push_back(client.test.adapted[step].loss / units(client));
-    }
-    summary.adapted.push_back(adapted);
-  }
-  if (!task_) return summary;
   if (task_ == Task::span) summary.right = "spans found";
-  if (task_ == Task::generation) summary.right = "tokens foretold", summary.unit = "token";
+  if (task_ == Task::generation) summary.right = "tokens foretold", summary.unit = "a token";
   summary.majority_accuracy = majority_accuracy_;
+  if (scores_.empty()) return summary;
+  for (const int64_t steps : facts_.scores.adaptation_steps) summary.adapted.push_back({steps, {}});
   for (const ClientScores& client : scores_) {
-    summary.common_accuracy.push_back(client.test.common.correct / units(client));
-    summary.personal_accuracy.push_back(client.test.personal.correct / units(client));
+    const double units = task_ ? test_units_[size_t(client.client)] : 1;
+    const auto add = [&](const Score& score, std::vector<double>& accuracy, std::vector<double>& loss) {
+      accuracy.push_back(score.correct / units);
+      loss.push_back(score.loss / units);
+    };
+    add(client.test.common, summary.common_accuracy, summary.common_loss);
+    add(client.test.personal, summary.personal_accuracy, summary.personal_loss);
+    for (size_t step = 0; step < summary.adapted.size(); ++step)
+      add(client.test.adapted[step], summary.adapted[step].accuracy, summary.adapted[step].loss);
   }
   return summary;
 }

@@ -70,7 +70,7 @@ TEST(PrintSummary, GivesTheSpreadOverClientsBesideTheMajorityClass) {
 
 TEST(PrintSummary, NamesWhatIsRightAndTheLossOfItsUnit) {
   RunSummary summary = measured_run();
-  summary.right = "tokens foretold", summary.unit = "token";
+  summary.right = "tokens foretold", summary.unit = "a token";
   summary.common_loss = {2, 3, 2, 3};
   summary.personal_loss = {1, nan, 4, 2.5};
   summary.adapted = {{5, {0.9, 0.9, 0.9, 0.8}, {1, 2, 3, 4}}};
