@@ -187,7 +187,7 @@ class FedDpa final : public Algorithm {
   OwnCopy copy_;
 };
 
-std::unique_ptr<OptionSet> make_options() {
+std::unique_ptr<OptionSet> feddpa_options() {
   return std::make_unique<FedDpaOptions>();
 }
 
@@ -200,7 +200,7 @@ AlgorithmRow feddpa_f() {
         return std::make_unique<FedDpa>(options, dynamic_cast<const FedDpaOptions&>(*own), problem,
                                         Order::global_first);
       },
-      make_options};
+      feddpa_options};
 }
 
 AlgorithmRow feddpa_t() {
@@ -210,7 +210,7 @@ AlgorithmRow feddpa_t() {
         return std::make_unique<FedDpa>(options, dynamic_cast<const FedDpaOptions&>(*own), problem,
                                         Order::in_turn);
       },
-      make_options};
+      feddpa_options};
 }
 
 }  // namespace pf2lora

@@ -40,7 +40,7 @@ std::unique_ptr<Algorithm> make(const Options& options, const OptionSet* set, co
                                    level(own.client_prompts, {"C", "D"}, Owner::client));
 }
 
-std::unique_ptr<OptionSet> make_options() {
+std::unique_ptr<OptionSet> prompt_options() {
   return std::make_unique<PromptOptions>();
 }
 
@@ -52,7 +52,7 @@ AlgorithmRow prompt() {
           [](const Options& options, const OptionSet* own, const Problem& problem) {
             return make(options, own, problem, Place::tokens);
           },
-          make_options,
+          prompt_options,
           {.prompts = true}};
 }
 
@@ -62,7 +62,7 @@ AlgorithmRow prefix() {
           [](const Options& options, const OptionSet* own, const Problem& problem) {
             return make(options, own, problem, Place::layers);
           },
-          make_options,
+          prompt_options,
           {.prompts = true}};
 }
 

@@ -143,6 +143,10 @@ Sizes grow_together(const Table<double>& shares, const std::vector<int64_t>& tar
 
 }  // namespace
 
+int64_t sum(std::span<const int64_t> counts) {
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
 std::vector<int64_t> largest_remainder(std::span<const double> weights, int64_t total) {
   double sum = 0;
   for (const double weight : weights) {
@@ -299,7 +303,7 @@ Filled fill_in_proportion(const Counts& model, const std::vector<int64_t>& targe
   for (int64_t k = 0; k < clients; ++k) {
     const std::span<int64_t> counts = filled.counts.row(k);
     for (int64_t c = 0; c < classes; ++c) counts[c] += rest.counts.row(k)[c];
-    const int64_t size = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    const int64_t size = sum(counts);
     filled.missing[k] -= size;
     for (int64_t c = 0; c < classes; ++c) {
       const double rounded_up = std::ceil(shares.row(k)[c] * static_cast<double>(size) - 1e-9);

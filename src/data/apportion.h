@@ -27,6 +27,8 @@ class Table {
 };
 using Counts = Table<int64_t>;
 
+int64_t sum(std::span<const int64_t> counts);
+
 // Non-negative whole numbers that sum to `total`, each within 1 of its share: floors, then one more for the
 // largest remainders (Hamilton's method); the lower index where remainders are equal. Entries of weight 0 get
 // 0. Weights that are not finite, negative or all 0 (with total > 0) are invalid_argument.

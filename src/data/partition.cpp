@@ -41,14 +41,6 @@ constexpr int8_t kTrain = 0;
 constexpr int8_t kValidation = 1;
 constexpr int8_t kTest = 2;
 
-int64_t sum(std::span<const int64_t> values) {
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
-}
-
-std::string text(int64_t number) {
-  return std::to_string(number);
-}
-
 const PartitionMethod& find_method(const std::string& name) {
   std::string known;
   for (const PartitionMethod& method : kMethods) {
@@ -63,13 +55,16 @@ void check_columns(const Examples& examples) {
     throw InputError("the dataset has " + std::to_string(examples.labels.size()) + " labels but " +
                      std::to_string(examples.split.size()) + " split entries: prepare it again");
   if (examples.classes < 1)
-    throw InputError("the dataset has " + text(examples.classes) + " classes: prepare it again with labels");
+    throw InputError("the dataset has " + std::to_string(examples.classes) +
+                     " classes: prepare it again with labels");
   for (std::size_t i = 0; i < examples.labels.size(); ++i) {
     if (examples.labels[i] < 0 || examples.labels[i] >= examples.classes)
-      throw InputError("row " + std::to_string(i) + " of the dataset has label " + text(examples.labels[i]) +
-                       ", outside its " + text(examples.classes) + " classes: prepare it again");
+      throw InputError("row " + std::to_string(i) + " of the dataset has label " +
+                       std::to_string(examples.labels[i]) + ", outside its " +
+                       std::to_string(examples.classes) + " classes: prepare it again");
     if (examples.split[i] < kTrain || examples.split[i] > kTest)
-      throw InputError("row " + std::to_string(i) + " of the dataset has split " + text(examples.split[i]) +
+      throw InputError("row " + std::to_string(i) + " of the dataset has split " +
+                       std::to_string(examples.split[i]) +
                        ", not 0 (train), 1 (validation) or 2 (test): prepare it again");
   }
   if (!examples.item.empty() && examples.item.size() != examples.labels.size())
@@ -83,9 +78,9 @@ void check_columns(const Examples& examples) {
   for (std::size_t i = 0; i < examples.client.size(); ++i)
     if (examples.client[i] < 0 ||
         static_cast<std::size_t>(examples.client[i]) >= examples.client_names.size())
-      throw InputError("row " + std::to_string(i) + " of the dataset has client " + text(examples.client[i]) +
-                       ", outside its " + std::to_string(examples.client_names.size()) +
-                       " client names: prepare it again");
+      throw InputError("row " + std::to_string(i) + " of the dataset has client " +
+                       std::to_string(examples.client[i]) + ", outside its " +
+                       std::to_string(examples.client_names.size()) + " client names: prepare it again");
 }
 
 RowsByClass rows_by_class(const Examples& examples, int8_t split, const Options& options,
@@ -107,11 +102,11 @@ std::string beside_validation(const Options& options) {
 // Throws for options that no data could meet.
 void check_options(const Options& options) {
   if (options.clients < 1)
-    throw OptionError("--clients " + text(options.clients) + " is too few: set 1 or more");
+    throw OptionError("--clients " + std::to_string(options.clients) + " is too few: set 1 or more");
   const int64_t size = options.examples_per_client;
   if (size > 0 && size < options.min_examples)
-    throw OptionError("--examples-per-client " + text(size) + " is below --min-examples " +
-                      text(options.min_examples) + ": raise the first or lower the second");
+    throw OptionError("--examples-per-client " + std::to_string(size) + " is below --min-examples " +
+                      std::to_string(options.min_examples) + ": raise the first or lower the second");
 }
 
 // Throws for what no way of sharing out could meet.
@@ -120,30 +115,30 @@ void check_totals(const Options& options, int64_t train, int64_t test) {
   if (test == 0) throw InputError("the dataset has no test rows: prepare it again with a test split");
   const int64_t clients = options.clients;
   if (clients > train)
-    throw OptionError("--clients " + text(clients) + " is more than the " + text(train) +
+    throw OptionError("--clients " + std::to_string(clients) + " is more than the " + std::to_string(train) +
                       " training examples of the dataset: lower --clients");
   if (clients > test)
-    throw OptionError("--clients " + text(clients) + " is more than the " + text(test) +
+    throw OptionError("--clients " + std::to_string(clients) + " is more than the " + std::to_string(test) +
                       " test examples of the dataset, and every client needs one: lower --clients");
   const int64_t size = options.examples_per_client;
   if (size > train / clients)
-    throw OptionError("--clients " + text(clients) + " with --examples-per-client " + text(size) +
-                      " need more than the " + text(train) +
+    throw OptionError("--clients " + std::to_string(clients) + " with --examples-per-client " +
+                      std::to_string(size) + " need more than the " + std::to_string(train) +
                       " training examples of the dataset: lower one of them (at most " +
-                      text(train / clients) + " examples a client)");
+                      std::to_string(train / clients) + " examples a client)");
   if (size > 0 && size < fewest_rows(options))
-    throw OptionError("--examples-per-client " + text(size) + " is too few for --min-examples " +
-                      text(options.min_examples) + beside_validation(options) +
+    throw OptionError("--examples-per-client " + std::to_string(size) + " is too few for --min-examples " +
+                      std::to_string(options.min_examples) + beside_validation(options) +
                       ": raise the first or lower one of the others");
   if (options.min_examples > train / clients || fewest_rows(options) > train / clients)
-    throw OptionError("--min-examples " + text(options.min_examples) + " for --clients " + text(clients) +
-                      beside_validation(options) + " need more than the " + text(train) +
-                      " training examples of the dataset: lower one of them");
+    throw OptionError("--min-examples " + std::to_string(options.min_examples) + " for --clients " +
+                      std::to_string(clients) + beside_validation(options) + " need more than the " +
+                      std::to_string(train) + " training examples of the dataset: lower one of them");
   if (options.test_examples_per_client > test / clients)
-    throw OptionError("--clients " + text(clients) + " with --test-examples-per-client " +
-                      text(options.test_examples_per_client) + " need more than the " + text(test) +
-                      " test examples of the dataset: lower one of them (at most " + text(test / clients) +
-                      " test examples a client)");
+    throw OptionError("--clients " + std::to_string(clients) + " with --test-examples-per-client " +
+                      std::to_string(options.test_examples_per_client) + " need more than the " +
+                      std::to_string(test) + " test examples of the dataset: lower one of them (at most " +
+                      std::to_string(test / clients) + " test examples a client)");
 }
 
 // Training rows of each class that can be given so that test sets of the asked size can have the same
@@ -157,9 +152,9 @@ std::vector<int64_t> usable_rows(const Options& options, const std::vector<int64
   for (std::size_t c = 0; c < train.size(); ++c)
     usable.push_back(std::min(train[c], test[c] * size / test_size));
   if (sum(usable) < options.clients * size)
-    throw OptionError("--test-examples-per-client " + text(test_size) +
-                      " with the class proportions of --clients " + text(options.clients) +
-                      " x --examples-per-client " + text(size) +
+    throw OptionError("--test-examples-per-client " + std::to_string(test_size) +
+                      " with the class proportions of --clients " + std::to_string(options.clients) +
+                      " x --examples-per-client " + std::to_string(size) +
                       " need more test examples of some classes than the dataset has: lower one of them");
   return usable;
 }
@@ -175,8 +170,9 @@ void check_clients(const Partition& partition, const Options& options) {
   for (std::size_t k = 0; k < partition.clients.size(); ++k) {
     const auto train = static_cast<int64_t>(partition.clients[k].train.size());
     if (train < options.min_examples)
-      throw OptionError("client " + std::to_string(k) + " has " + text(train) +
-                        " training examples, fewer than --min-examples " + text(options.min_examples) +
+      throw OptionError("client " + std::to_string(k) + " has " + std::to_string(train) +
+                        " training examples, fewer than --min-examples " +
+                        std::to_string(options.min_examples) +
                         (options.validation_share > 0 ? ": lower --validation-share, " : ": lower ") +
                         "--min-examples or --clients, or raise --examples-per-client");
     if (partition.clients[k].test.empty())
@@ -198,9 +194,11 @@ void note_small_tests(const Partition& partition, std::vector<std::string>& note
     coarse += size < kCoarse;
   }
   if (coarse > 0)
-    notes.push_back(text(coarse) + " of " + text(static_cast<int64_t>(partition.clients.size())) +
-                    " clients have fewer than " + text(kCoarse) + " test examples (the fewest: " +
-                    text(smallest) + "), so that their accuracies are coarse: lower --clients, or set " +
+    notes.push_back(std::to_string(coarse) + " of " +
+                    std::to_string(static_cast<int64_t>(partition.clients.size())) +
+                    " clients have fewer than " + std::to_string(kCoarse) +
+                    " test examples (the fewest: " + std::to_string(smallest) +
+                    "), so that their accuracies are coarse: lower --clients, or set " +
                     "--examples-per-client and --test-examples-per-client");
 }
 
@@ -300,7 +298,7 @@ Partition share_out(const Examples& examples, const Options& options) {
       std::sort(rows->begin(), rows->end());
   }
   if (options.validation_share > 0 && validation_rows > 0)
-    problem.notes.push_back("the dataset's own " + text(validation_rows) +
+    problem.notes.push_back("the dataset's own " + std::to_string(validation_rows) +
                             " validation rows are left out, since --validation-share is given");
   check_clients(partition, options);
   partition.client_names = std::move(draw.client_names);
@@ -322,8 +320,8 @@ std::vector<std::vector<int64_t>> rows_by_item(const Examples& examples) {
     if (examples.split[i] != examples.split[first])
       throw InputError("rows " + std::to_string(first) + " and " + std::to_string(i) +
                        " of the dataset are parts of item " + std::to_string(examples.item[i]) +
-                       ", but have splits " + text(examples.split[first]) + " and " +
-                       text(examples.split[i]) + ": prepare it again");
+                       ", but have splits " + std::to_string(examples.split[first]) + " and " +
+                       std::to_string(examples.split[i]) + ": prepare it again");
   }
   return rows;
 }

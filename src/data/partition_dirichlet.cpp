@@ -3,7 +3,6 @@
 // class draws its proportions over the clients (as in Yurochkin et al.: Bayesian nonparametric federated
 // learning. 2019).
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 #include "data/partition_methods.h"
@@ -56,8 +55,7 @@ PartitionDraw all_shared_out(PartitionProblem& problem) {
   for (int64_t attempt = 0; attempt < draws; ++attempt) {
     const Counts counts = draw_shares(problem, attempt);
     std::vector<int64_t> sizes;
-    for (int64_t k = 0; k < problem.clients; ++k)
-      sizes.push_back(std::accumulate(counts.row(k).begin(), counts.row(k).end(), int64_t{0}));
+    for (int64_t k = 0; k < problem.clients; ++k) sizes.push_back(sum(counts.row(k)));
     poorest = std::min_element(sizes.begin(), sizes.end()) - sizes.begin();
     fewest = sizes[poorest];
     if (fewest < fewest_rows(options)) continue;

@@ -8,7 +8,6 @@
 // of them, if that is given), drawn by class.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -16,10 +15,6 @@
 
 namespace pf2lora {
 namespace {
-
-int64_t sum(const std::vector<int64_t>& values) {
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
-}
 
 // Names of the dataset that become clients, ascending: all that have training rows, or the largest.
 std::vector<int64_t> taken_names(PartitionProblem& problem) {

@@ -4,14 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
+
+#include "data/apportion.h"
 
 namespace pf2lora {
 namespace {
-
-double sum(std::span<const int64_t> counts) {
-  return static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
-}
 
 double entropy_term(double share) {
   return share > 0 ? -share * std::log(share) : 0;
@@ -20,7 +17,7 @@ double entropy_term(double share) {
 }  // namespace
 
 double label_entropy(std::span<const int64_t> counts) {
-  const double total = sum(counts);
+  const auto total = static_cast<double>(sum(counts));
   double entropy = 0;
   if (total == 0) return entropy;
   for (const int64_t count : counts) entropy += entropy_term(static_cast<double>(count) / total);
@@ -28,7 +25,7 @@ double label_entropy(std::span<const int64_t> counts) {
 }
 
 double label_distance(std::span<const int64_t> a, std::span<const int64_t> b) {
-  const double a_total = sum(a), b_total = sum(b);
+  const auto a_total = static_cast<double>(sum(a)), b_total = static_cast<double>(sum(b));
   if (a_total == 0 || b_total == 0) return std::numeric_limits<double>::quiet_NaN();
   double of_mixture = 0;  // entropy
   for (std::size_t c = 0; c < a.size(); ++c)

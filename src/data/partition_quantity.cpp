@@ -65,8 +65,8 @@ PartitionDraw partition_quantity(PartitionProblem& problem) {
   const std::vector<int64_t> used = pooled_sizes(problem);
   const int64_t floor = fewest_rows(options);
   const std::vector<double> alpha(problem.clients, options.quantity_alpha);
-  const Floored drawn = sizes_from(partition_random(options, PartitionStage::sizes).log_dirichlet(alpha),
-                                   std::accumulate(used.begin(), used.end(), int64_t{0}), floor);
+  const Floored drawn =
+      sizes_from(partition_random(options, PartitionStage::sizes).log_dirichlet(alpha), sum(used), floor);
   if (drawn.raised > 0)
     problem.notes.push_back(std::to_string(drawn.raised) + " of " + std::to_string(problem.clients) +
                             " clients drew fewer training examples than --min-examples asks for and get " +

@@ -2,20 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/error.h"
 
 namespace pf2lora {
 namespace {
-
-int64_t sum(std::span<const int64_t> values) {
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
-}
-
-std::string text(int64_t number) {
-  return std::to_string(number);
-}
 
 // How many test (or validation) rows each client should have out of `available`.
 std::vector<int64_t> target_sizes(const Options& options, const Counts& train, int64_t asked,
@@ -48,7 +39,7 @@ std::vector<std::vector<int64_t>> share_in_proportion(PartitionProblem& problem,
     for (int64_t c = 0; c < problem.classes; ++c)
       if (supply[c] == 0) without += train.row(k)[c];
   if (without > 0)
-    problem.notes.push_back(text(without) + " training examples are of classes without " + kind +
+    problem.notes.push_back(std::to_string(without) + " training examples are of classes without " + kind +
                             " rows; the proportions of the " + kind + " sets leave those classes out");
   const int64_t available = sum(supply);
   const std::vector<int64_t> targets = target_sizes(problem.options, train, asked, available);
@@ -67,16 +58,17 @@ std::vector<std::vector<int64_t>> share_in_proportion(PartitionProblem& problem,
   }
   if (smaller > 0)
     problem.notes.push_back(
-        kind + " sets smaller than their share for " + text(smaller) + " of " + text(problem.clients) +
-        " clients, since classes that they hold have too few " + kind +
-        " rows to keep the proportions of training (client " + text(poorest) + ": " +
-        text(targets[poorest] - largest_loss) + " instead of " + text(targets[poorest]) +
+        kind + " sets smaller than their share for " + std::to_string(smaller) + " of " +
+        std::to_string(problem.clients) + " clients, since classes that they hold have too few " + kind +
+        " rows to keep the proportions of training (client " + std::to_string(poorest) + ": " +
+        std::to_string(targets[poorest] - largest_loss) + " instead of " + std::to_string(targets[poorest]) +
         "); with --examples-per-client and --test-examples-per-client both are drawn to fit");
   if (filled.moved > 0)
-    problem.notes.push_back(text(filled.moved) + " " + kind +
+    problem.notes.push_back(std::to_string(filled.moved) + " " + kind +
                             " rows are of another class of their client than "
                             "its training proportions ask for, since classes ran out; at most " +
-                            text(std::llround(100 * kProportionTolerance)) + "% of a set but for rounding");
+                            std::to_string(std::llround(100 * kProportionTolerance)) +
+                            "% of a set but for rounding");
   return deal(filled.counts, rows);
 }
 
@@ -84,7 +76,7 @@ void set_validation_aside(ClientExamples& client, int64_t number, const Examples
                           const Options& options) {
   const auto size = static_cast<int64_t>(client.train.size());
   if (size < 2)
-    throw OptionError("client " + text(number) + " has " + text(size) +
+    throw OptionError("client " + std::to_string(number) + " has " + std::to_string(size) +
                       " training examples, too few to set one aside for --validation-share: lower --clients, "
                       "raise --examples-per-client, or set --validation-share 0");
   std::vector<int64_t> take = largest_remainder(class_counts(client.train, examples.labels, examples.classes),

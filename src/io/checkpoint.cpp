@@ -6,8 +6,8 @@
 namespace pf2lora {
 namespace {
 
-constexpr const char* kFormat = "pf2lora-checkpoint";
-constexpr int64_t kFormatVersion = 1;
+constexpr const char* kCheckpointFormat = "pf2lora-checkpoint";
+constexpr int64_t kCheckpointVersion = 1;
 
 std::string text_path(const std::string& name) {
   return "texts/" + name;
@@ -18,7 +18,7 @@ std::string array_path(const std::string& name) {
 constexpr const char* kClients = "clients/id";
 constexpr const char* kRows = "clients/rows";
 
-Error misuse(const std::string& what) {
+Error checkpoint_misuse(const std::string& what) {
   return Error(ExitCode::internal_error, "checkpoint: " + what);
 }
 
@@ -29,13 +29,13 @@ InputError unusable(const std::string& path, const std::string& what) {
 
 Hdf5File open_checkpoint(const std::string& path) {
   Hdf5File file = Hdf5File::open(path);
-  if (!file.has_attribute("/", "format") || file.attribute<std::string>("/", "format") != kFormat) {
+  if (!file.has_attribute("/", "format") || file.attribute<std::string>("/", "format") != kCheckpointFormat) {
     throw unusable(path, "is not a checkpoint of this program");
   }
   const auto version = file.attribute<int64_t>("/", "format_version");
-  if (version != kFormatVersion) {
+  if (version != kCheckpointVersion) {
     throw unusable(path, "has format version " + std::to_string(version) + ", but this program reads " +
-                             std::to_string(kFormatVersion));
+                             std::to_string(kCheckpointVersion));
   }
   return file;
 }
@@ -45,8 +45,8 @@ Hdf5File open_checkpoint(const std::string& path) {
 CheckpointWriter::CheckpointWriter(const std::string& path, int64_t round)
     : path_(path), file_(Hdf5File::create(partial_path(path))) {
   try {
-    file_->set_attribute("/", "format", std::string(kFormat));
-    file_->set_attribute("/", "format_version", kFormatVersion);
+    file_->set_attribute("/", "format", std::string(kCheckpointFormat));
+    file_->set_attribute("/", "format_version", kCheckpointVersion);
     file_->set_attribute("/", "round", round);
     file_->make_group("texts");
     file_->make_group("arrays");
@@ -76,7 +76,8 @@ void CheckpointWriter::declare_client_rows(std::span<const int64_t> clients, int
   const auto count = static_cast<int64_t>(clients.size());
   for (int64_t row = 0; row < count; ++row) {
     if (!missing_rows_.emplace(clients[static_cast<size_t>(row)], row).second) {
-      throw misuse("client " + std::to_string(clients[static_cast<size_t>(row)]) + " is declared twice");
+      throw checkpoint_misuse("client " + std::to_string(clients[static_cast<size_t>(row)]) +
+                              " is declared twice");
     }
   }
   row_length_ = length;
@@ -88,11 +89,12 @@ template <class T>
 void CheckpointWriter::put_client_row(int64_t client, std::span<const T> row) {
   const auto found = missing_rows_.find(client);
   if (found == missing_rows_.end()) {
-    throw misuse("client " + std::to_string(client) + " was not declared, or its row was given before");
+    throw checkpoint_misuse("client " + std::to_string(client) +
+                            " was not declared, or its row was given before");
   }
   if (static_cast<int64_t>(row.size()) != row_length_) {
-    throw misuse("client " + std::to_string(client) + " was given " + std::to_string(row.size()) +
-                 " values for a row of " + std::to_string(row_length_));
+    throw checkpoint_misuse("client " + std::to_string(client) + " was given " + std::to_string(row.size()) +
+                            " values for a row of " + std::to_string(row_length_));
   }
   file_->write_rows<T>(kRows, found->second, row);
   missing_rows_.erase(found);
@@ -100,7 +102,8 @@ void CheckpointWriter::put_client_row(int64_t client, std::span<const T> row) {
 
 void CheckpointWriter::commit() {
   if (!missing_rows_.empty()) {
-    throw misuse("the row of client " + std::to_string(missing_rows_.begin()->first) + " was never given");
+    throw checkpoint_misuse("the row of client " + std::to_string(missing_rows_.begin()->first) +
+                            " was never given");
   }
   file_->close();
   commit_partial(path_);

@@ -12,8 +12,8 @@
 namespace pf2lora {
 namespace {
 
-constexpr const char* kFormat = "pf2lora-dataset";
-constexpr int64_t kFormatVersion = 2;
+constexpr const char* kDatasetFormat = "pf2lora-dataset";
+constexpr int64_t kDatasetVersion = 2;
 constexpr std::array<const char*, 4> kTasks = {"classification", "regression", "span", "generation"};
 
 // Failures of one dataset file.
@@ -93,13 +93,13 @@ int64_t positive_attribute(const Hdf5File& file, const Complaint& complaint, con
 
 void check_format(const Hdf5File& file, const Complaint& complaint) {
   const auto format = read_attribute<std::string>(file, complaint, "format");
-  if (format != kFormat) {
-    throw complaint.file("attribute 'format' is '" + format + "' instead of '" + kFormat + "'");
+  if (format != kDatasetFormat) {
+    throw complaint.file("attribute 'format' is '" + format + "' instead of '" + kDatasetFormat + "'");
   }
   const auto version = read_attribute<int64_t>(file, complaint, "format_version");
-  if (version != kFormatVersion) {
+  if (version != kDatasetVersion) {
     throw complaint.file("attribute 'format_version' is " + std::to_string(version) +
-                         ", but this program reads " + std::to_string(kFormatVersion));
+                         ", but this program reads " + std::to_string(kDatasetVersion));
   }
 }
 

@@ -39,18 +39,6 @@ Handle access_properties() {
   return properties;
 }
 
-// The number of values of a shape; throws where a length is negative or the product does not fit.
-int64_t product(const Shape& shape) {
-  int64_t count = 1;
-  for (const int64_t length : shape) {
-    if (length < 0 || __builtin_mul_overflow(count, length, &count)) {
-      throw Error(ExitCode::internal_error,
-                  "a dataset's axis of " + std::to_string(length) + " cannot be stored");
-    }
-  }
-  return count;
-}
-
 Handle make_space(const Shape& shape) {
   if (shape.empty()) return Handle(H5Screate(H5S_SCALAR), H5Sclose);
   const std::vector<hsize_t> lengths(shape.begin(), shape.end());
@@ -125,6 +113,17 @@ int64_t row_length(const Shape& shape) {
 }
 
 }  // namespace
+
+int64_t product(const Shape& shape) {
+  int64_t count = 1;
+  for (const int64_t length : shape) {
+    if (length < 0 || __builtin_mul_overflow(count, length, &count)) {
+      throw Error(ExitCode::internal_error,
+                  "a dataset's axis of " + std::to_string(length) + " cannot be stored");
+    }
+  }
+  return count;
+}
 
 Hdf5File Hdf5File::create(const std::string& path) {
   prepare_library();

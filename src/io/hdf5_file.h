@@ -13,6 +13,9 @@ namespace pf2lora {
 
 using Shape = std::vector<int64_t>;
 
+// The number of values of a shape; an Error (exit 1) where a length is negative or the product does not fit.
+int64_t product(const Shape& shape);
+
 // What an attribute may hold; a bool is stored as an 8-bit integer 0 or 1.
 using AttributeValue =
     std::variant<bool, int64_t, double, std::string, std::vector<std::string>, std::vector<double>>;

@@ -14,7 +14,7 @@
 namespace pf2lora {
 namespace {
 
-constexpr const char* kFormat = "pf2lora-results";
+constexpr const char* kResultsFormat = "pf2lora-results";
 constexpr const char* kSegmentFormat = "pf2lora-segment";
 
 // Where a segment holds a record's variable, or the rounds of its rows under the record's own name.
@@ -251,7 +251,7 @@ void Recorder::take_over_results(int64_t round) const {
   };
   if (!std::filesystem::exists(path())) throw lost("there is no such file");
   const Hdf5File file = Hdf5File::open(path());
-  if (!is_format(file, kFormat)) throw lost("it is not a file of results of this version");
+  if (!is_format(file, kResultsFormat)) throw lost("it is not a file of results of this version");
   const auto last = file.attribute<int64_t>("/", "last_round");
   if (last < round) throw lost("it ends at round " + std::to_string(last));
   std::vector<Record> records = records_;
@@ -328,10 +328,7 @@ void Recorder::write_static(Hdf5File& file) const {
         [&](auto& list) {
           using Element = typename std::decay_t<decltype(list)>::value_type;
           const Element missing = fill_value<Element>();
-          if (given == static_values_.end()) {
-            const auto count = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-            list.assign(static_cast<size_t>(count), missing);
-          }
+          if (given == static_values_.end()) list.assign(static_cast<size_t>(product(shape)), missing);
           file.write<Element>(variable.name, std::span<const Element>(list), shape);
           if constexpr (std::is_integral_v<Element>) {
             if (std::find(list.begin(), list.end(), missing) != list.end()) {
@@ -355,7 +352,7 @@ void Recorder::join() const {
     }
   }
   write_atomically(path(), [&](Hdf5File& file) {
-    file.set_attribute("/", "format", std::string(kFormat));
+    file.set_attribute("/", "format", std::string(kResultsFormat));
     file.set_attribute("/", "format_version", kResultsFormatVersion);
     file.set_attribute("/", "last_round", last_round());
     for (const Attribute& attribute : attributes_) file.set_attribute("/", attribute.name, attribute.value);

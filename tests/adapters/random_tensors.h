@@ -1,4 +1,4 @@
-// Random tensors in double from a seed, and distances between tensors.
+// Tensors of tests: random ones in double from a seed, whole numbers, and distances between tensors.
 #pragma once
 #include <torch/types.h>
 
@@ -22,6 +22,10 @@ class RandomTensors {
  private:
   torch::Generator generator_;
 };
+
+inline torch::Tensor integers(const std::vector<int64_t>& values) {
+  return torch::tensor(values, torch::kInt64);
+}
 
 inline double inner_product(const torch::Tensor& a, const torch::Tensor& b) {
   return (a * b).sum().item<double>();

@@ -18,7 +18,7 @@ Options round_options(const std::string& head = "common") {
   return options;
 }
 
-std::vector<ClientGroup> start_groups(const Algorithm& algorithm, const Problem& problem) {
+std::vector<ClientGroup> three_groups(const Algorithm& algorithm, const Problem& problem) {
   std::vector<ClientGroup> groups;
   for (const auto& clients : {Ranks{0, 3}, Ranks{1, 4}, Ranks{2}})
     groups.push_back(start_group(algorithm, problem, clients));
@@ -63,7 +63,7 @@ Tensor all_common(const std::vector<ClientGroup>& groups) {
 TEST(Flora, LeavesTheSumOfTheMeanProductsAndAFreshPair) {
   const SmallProblem problem(two_sites());
   const auto algorithm = make_method("flora", round_options(), problem);
-  auto groups = start_groups(*algorithm, problem);
+  auto groups = three_groups(*algorithm, problem);
   const auto& sites = problem.model().sites();
   std::vector<Tensor> expected = {torch::zeros({12, 12}, torch::kFloat64),
                                   torch::zeros({20, 12}, torch::kFloat64)};
@@ -190,7 +190,7 @@ TEST(FlexLora, GivesEveryRankTheNearestProductOfThatRank) {
   const Ranks ranks = {1, 3, 2, 3, 1};
   const auto algorithm =
       make_method("flexlora", round_options(), problem, {{"min-rank", "1"}, {"client-ranks", "1,3,2,3,1"}});
-  auto groups = start_groups(*algorithm, problem);
+  auto groups = three_groups(*algorithm, problem);
   const Level& level = *algorithm->common_level(groups[0]).level;
   for (int64_t round = 1; round <= 2; ++round) {
     const Tensor before = groups[0].common[0].clone();
@@ -277,7 +277,7 @@ TEST(FedEx, KeepsTheMeanProductExactBesideTheAveragedPair) {
   const SmallProblem problem(two_sites());
   for (const std::string head : {"common", "personal"}) {
     const auto algorithm = make_method("fedex-lora", round_options(head), problem);
-    auto groups = start_groups(*algorithm, problem);
+    auto groups = three_groups(*algorithm, problem);
     const Level& level = *algorithm->common_level(groups[0]).level;
     std::vector<Tensor> dense = {torch::zeros({12, 12}, torch::kFloat64),
                                  torch::zeros({20, 12}, torch::kFloat64)};
@@ -355,7 +355,7 @@ TEST(Aggregation, OfProductsLeavesAPersonalHeadWithItsClient) {
   for (const std::string name : {"flora", "flexlora", "fedex-lora"}) {
     const auto algorithm = make_method(name, round_options("personal"), problem);
     EXPECT_FALSE(has_slice(algorithm->common_layout(), "head/")) << name;
-    auto groups = start_groups(*algorithm, problem);
+    auto groups = three_groups(*algorithm, problem);
     const Tensor before = groups[0].common[0].clone();
     train(*algorithm, groups, 1);
     const Tensor heads = part(algorithm->client_layout(), groups[0].own, "head/weight").clone();

@@ -21,13 +21,9 @@ std::unique_ptr<Algorithm> make_example(const Options& options, const Problem& p
   return row.make(options, own.get(), problem);
 }
 
-std::vector<ClientGroup> start_groups(const Algorithm& algorithm, const Problem& problem) {
-  return {start_group(algorithm, problem, {0, 3}), start_group(algorithm, problem, {1})};
-}
-
 // The common parameters after each of three rounds.
 std::vector<Tensor> three_rounds(const Algorithm& algorithm, const Problem& problem) {
-  auto groups = start_groups(algorithm, problem);
+  auto groups = two_groups(algorithm, problem);
   std::vector<Tensor> after;
   for (int64_t round = 1; round <= 3; ++round) {
     play_round(algorithm, groups, round, 2);
@@ -51,7 +47,7 @@ TEST(ExampleMethod, GoesBeyondTheAverageByTheLastMove) {
   const SmallProblem problem;
   const Options options = sgd_options();
   const auto example = make_example(options, problem, 0.5), plain = make_method("homlora", options, problem);
-  auto groups = start_groups(*example, problem), others = start_groups(*plain, problem);
+  auto groups = two_groups(*example, problem), others = two_groups(*plain, problem);
   Tensor last_move = torch::zeros_like(common_rows(*plain, others)[0]);
   for (int64_t round = 1; round <= 3; ++round) {
     const Tensor before = common_rows(*example, groups)[0].clone();
@@ -75,7 +71,7 @@ TEST(ExampleMethod, KeepsItsMomentumInTheCommonRow) {
   const Slice& momentum = example->common_layout().find("momentum");
   EXPECT_EQ(example->common_layout().size(), plain->common_layout().size() + momentum.size);
   EXPECT_EQ(example->sum_size(1), plain->sum_size(1));
-  auto groups = start_groups(*example, problem);
+  auto groups = two_groups(*example, problem);
   const Tensor before = common_rows(*example, groups)[0].clone();
   play_round(*example, groups, 1, 2);
   const Tensor move = common_rows(*example, groups)[0] - before;

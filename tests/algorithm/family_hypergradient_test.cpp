@@ -14,7 +14,7 @@ namespace {
 
 using torch::Tensor;
 
-constexpr double kClientRate = 0.2;
+constexpr double kFamilyClientRate = 0.2;
 
 // A model of a golden file, with nothing around it.
 class FamilyProblem final : public BareProblem {
@@ -33,7 +33,9 @@ Tensor hypergradient(const FamilyProblem& problem, const Options& options, const
                      const std::array<Tensor, 2>& at, const Batch& lower, const Batch& upper) {
   Pf2LoraOptions own;
   own.hypergradient = mode;
-  return Pf2Lora(options, own, problem).bilevel_step(at[0], at[1], lower, upper, kClientRate).hypergradient;
+  return Pf2Lora(options, own, problem)
+      .bilevel_step(at[0], at[1], lower, upper, kFamilyClientRate)
+      .hypergradient;
 }
 
 struct SlopeErrors {
@@ -46,7 +48,7 @@ SlopeErrors slope_errors(const FamilyProblem& problem) {
   options.rank = 2;
   options.client_rank = 2;
   const Batch lower = problem.batch({{1, 3, 4}, {2, 6}}), upper = problem.batch({{5, 7}, {1, 9, 3}});
-  const BilevelObjective objective(problem, options, lower, upper, kClientRate);
+  const BilevelObjective objective(problem, options, lower, upper, kFamilyClientRate);
   RandomTensors random(5);
   const std::array at = {random.normal({2, objective.common().size()}, 0.2),
                          random.normal({2, objective.client().size()}, 0.2)};

@@ -20,10 +20,6 @@ Tensor block_of(const Tensor& rows, Block block) {
   return rows.narrow(1, block.offset, block.size);
 }
 
-std::vector<ClientGroup> two_groups(const Algorithm& algorithm, const Problem& problem) {
-  return {start_group(algorithm, problem, {0, 3}), start_group(algorithm, problem, {1})};
-}
-
 TEST(FfaLora, NeverChangesABitOfA) {
   const SmallProblem problem(two_sites());
   for (const std::string state : {"keep", "average", "reset"})

@@ -84,6 +84,10 @@ inline torch::Tensor aggregated(const Algorithm& algorithm, const std::vector<Cl
   return common;
 }
 
+inline std::vector<ClientGroup> two_groups(const Algorithm& algorithm, const Problem& problem) {
+  return {start_group(algorithm, problem, {0, 3}), start_group(algorithm, problem, {1})};
+}
+
 // Local steps of all groups, and then the aggregate in every one of them.
 inline void play_round(const Algorithm& algorithm, std::vector<ClientGroup>& groups, int64_t round,
                        int64_t steps) {

@@ -4,26 +4,14 @@
 #include <gtest/gtest.h>
 #include <torch/optim.h>
 
+#include "algorithm/methods.h"
 #include "algorithm/registry.h"
-#include "algorithm/small_problem.h"
 #include "core/error.h"
 
 namespace pf2lora {
 namespace {
 
 using torch::Tensor;
-
-std::unique_ptr<Algorithm> make(const std::string& name, const Options& options, const Problem& problem) {
-  const AlgorithmRow& row = find_algorithm(name);
-  const auto own = row.make_options ? row.make_options() : nullptr;
-  return row.make(options, own.get(), problem);
-}
-
-bool has_slice(const ParameterLayout& layout, const std::string& name) {
-  for (const Slice& slice : layout.slices())
-    if (slice.name.starts_with(name)) return true;
-  return false;
-}
 
 // Groups whose common rows are random, as if trained.
 std::vector<ClientGroup> random_groups(const Algorithm& algorithm,
@@ -40,7 +28,7 @@ std::vector<ClientGroup> random_groups(const Algorithm& algorithm,
 TEST(Average, IsTheMeanOfTheClientsInAnyOrder) {
   const SmallProblem problem;
   for (const std::string name : {"homlora", "pf2lora"}) {
-    const auto algorithm = make(name, small_options(), problem);
+    const auto algorithm = make_method(name, small_options(), problem);
     const auto groups = random_groups(*algorithm, {{0, 3}, {1, 4}, {2}});
     const Tensor mean = torch::cat({groups[0].common, groups[1].common, groups[2].common}).mean(0);
     const Tensor found = average(*algorithm, groups);
@@ -52,7 +40,7 @@ TEST(Average, IsTheMeanOfTheClientsInAnyOrder) {
 // Client k of the problem holds k + 3 examples.
 TEST(Average, OfFedItWeighsClientsByTheirExamples) {
   const SmallProblem problem;
-  const auto algorithm = make("fedit", small_options(), problem);
+  const auto algorithm = make_method("fedit", small_options(), problem);
   const auto groups = random_groups(*algorithm, {{0, 4}, {2}});
   const Tensor& pair = groups[0].common;
   const Tensor mean = (3 * pair[0] + 7 * pair[1] + 5 * groups[1].common[0]) / 15;
@@ -61,7 +49,7 @@ TEST(Average, OfFedItWeighsClientsByTheirExamples) {
 
 TEST(Average, NamesNothingThatStaysWithAClient) {
   const SmallProblem problem;
-  const auto algorithm = make("pf2lora", small_options(), problem);
+  const auto algorithm = make_method("pf2lora", small_options(), problem);
   EXPECT_EQ(algorithm->sum_size(1), algorithm->common_layout().size() + 1);
   const std::string site = problem.model().sites()[0].name;
   EXPECT_TRUE(has_slice(algorithm->common_layout(), site + "/A"));
@@ -75,7 +63,7 @@ TEST(Local, NeverSendsAnything) {
   for (const std::string head : {"common", "personal"}) {
     Options options = small_options();
     options.head = head;
-    const auto algorithm = make("local", options, problem);
+    const auto algorithm = make_method("local", options, problem);
     EXPECT_EQ(algorithm->common_layout().size(), 0);
     EXPECT_EQ(algorithm->sum_size(1), 0);
     EXPECT_TRUE(has_slice(algorithm->client_layout(), "head/weight"));
@@ -138,14 +126,17 @@ TEST(OptimizerState, KeptOrResetIsOneOrTwoOptimisersOfTorch) {
   EXPECT_GT(largest_difference(one, two), 1e-3);
   for (const std::string name : {"homlora", "fedit"}) {
     options.optimizer_state = "keep";
-    EXPECT_LT(largest_difference(two_rounds(*make(name, options, problem), options, problem), one), 1e-11)
+    EXPECT_LT(largest_difference(two_rounds(*make_method(name, options, problem), options, problem), one),
+              1e-11)
         << name;
     options.optimizer_state = "reset";
-    EXPECT_LT(largest_difference(two_rounds(*make(name, options, problem), options, problem), two), 1e-11)
+    EXPECT_LT(largest_difference(two_rounds(*make_method(name, options, problem), options, problem), two),
+              1e-11)
         << name;
     // Of one client, the average of states is its own state, rounded to the unit 2^-60 of exact sums.
     options.optimizer_state = "average";
-    EXPECT_LT(largest_difference(two_rounds(*make(name, options, problem), options, problem), one), 1e-7)
+    EXPECT_LT(largest_difference(two_rounds(*make_method(name, options, problem), options, problem), one),
+              1e-7)
         << name;
   }
 }
@@ -155,7 +146,7 @@ TEST(OptimizerState, LivesWhereTheOptionSays) {
   Options options = small_options();
   const auto layouts = [&](const std::string& state) {
     options.optimizer_state = state;
-    const auto algorithm = make("homlora", options, problem);
+    const auto algorithm = make_method("homlora", options, problem);
     return std::pair{has_slice(algorithm->common_layout(), "optimizer/"),
                      has_slice(algorithm->client_layout(), "optimizer/")};
   };
@@ -168,9 +159,9 @@ TEST(OptimizerState, AveragedIsTheMeanOfTheClientsMoments) {
   const SmallProblem problem;
   Options options = small_options();
   options.optimizer_state = "average";
-  const auto averaging = make("homlora", options, problem);
+  const auto averaging = make_method("homlora", options, problem);
   options.optimizer_state = "keep";
-  const auto keeping = make("homlora", options, problem);
+  const auto keeping = make_method("homlora", options, problem);
   ClientGroup one = start_group(*averaging, problem, {0, 3}), other = start_group(*keeping, problem, {0, 3});
   averaging->local_steps(one, {.steps = 3});
   keeping->local_steps(other, {.steps = 3});
@@ -189,7 +180,7 @@ TEST(Head, StaysWithItsClientWhereItIsPersonal) {
   Options options = small_options();
   options.head = "personal";
   for (const std::string name : {"homlora", "pf2lora"}) {
-    const auto algorithm = make(name, options, problem);
+    const auto algorithm = make_method(name, options, problem);
     EXPECT_FALSE(has_slice(algorithm->common_layout(), "head/")) << name;
     EXPECT_TRUE(algorithm->is_personal());
     ClientGroup group = start_group(*algorithm, problem, {1, 3});
@@ -207,7 +198,7 @@ TEST(Head, StaysWithItsClientWhereItIsPersonal) {
 
 TEST(LocalSteps, ReportTheMeanOfTheLossesBeforeEachStep) {
   const SmallProblem problem;
-  const auto algorithm = make("homlora", small_options(), problem);
+  const auto algorithm = make_method("homlora", small_options(), problem);
   ClientGroup group = start_group(*algorithm, problem, {0, 4}),
               again = start_group(*algorithm, problem, {0, 4});
   const LocalReport report = algorithm->local_steps(group, {.round = 3, .first_step = 1, .steps = 4});
@@ -228,7 +219,7 @@ TEST(LocalSteps, ReportTheMeanOfTheLossesBeforeEachStep) {
 TEST(LocalSteps, OfALossThatIsNotFiniteNameClientRoundAndStep) {
   const SmallProblem problem;
   for (const std::string name : {"homlora", "pf2lora", "local"}) {
-    const auto algorithm = make(name, small_options(), problem);
+    const auto algorithm = make_method(name, small_options(), problem);
     ClientGroup group = start_group(*algorithm, problem, {1, 4});
     const Tensor rows = algorithm->common_level(group).level->rank() > 0
                             ? algorithm->common_level(group).rows
@@ -253,7 +244,7 @@ TEST(LocalSteps, NameTheStepAtWhichTheLossWasLost) {
   Options options = small_options();
   options.optimizer = "sgd";
   options.learning_rate = 1e200;
-  const auto algorithm = make("homlora", options, problem);
+  const auto algorithm = make_method("homlora", options, problem);
   ClientGroup group = start_group(*algorithm, problem, {1, 4});
   try {
     algorithm->local_steps(group, {.round = 1, .steps = 3});

@@ -14,10 +14,6 @@ Tensor client_rows(const Algorithm& algorithm, const ClientGroup& group) {
   return algorithm.client_level(group).rows;
 }
 
-std::vector<ClientGroup> two_groups(const Algorithm& algorithm, const Problem& problem) {
-  return {start_group(algorithm, problem, {0, 3}), start_group(algorithm, problem, {1})};
-}
-
 // v <- v - a (grad f(v) + lambda (v - w)) with w as received, while the client's copy of w moves on.
 TEST(Ditto, HoldsThePersonalPairNearTheCommonOneThatWasReceived) {
   const SmallProblem problem(two_sites());

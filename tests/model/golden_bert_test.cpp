@@ -3,15 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <iostream>
-#include <map>
 
 #include "model/golden_comparison.h"
 
 namespace pf2lora {
 namespace {
-
-const std::map<std::string, Pooling> kPoolings = {
-    {"cls", Pooling::cls}, {"mean", Pooling::mean}, {"pooler", Pooling::pooler}};
 
 class PretrainedMiniLm : public testing::TestWithParam<std::string> {};
 

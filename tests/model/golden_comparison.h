@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -16,6 +17,9 @@
 #include "model/small_transformer.h"
 
 namespace pf2lora {
+
+inline const std::map<std::string, Pooling> kPoolings = {
+    {"cls", Pooling::cls}, {"pooler", Pooling::pooler}, {"mean", Pooling::mean}, {"last", Pooling::last}};
 
 struct GoldenModel {
   std::string directory;

@@ -13,8 +13,6 @@ inline const std::map<std::string, Task> kTasks = {{"classification", Task::clas
                                                    {"regression", Task::regression},
                                                    {"span", Task::span},
                                                    {"generation", Task::generation}};
-inline const std::map<std::string, Pooling> kPoolings = {
-    {"cls", Pooling::cls}, {"mean", Pooling::mean}, {"last", Pooling::last}};
 
 // A golden file of a family, and its models by readout.
 struct FamilyFile {

@@ -12,14 +12,14 @@ namespace {
 
 using torch::Tensor;
 
-struct Case {
+struct MatrixCase {
   MatrixModel model;
   Batch batch;
   AdapterSet at, along;
 };
 
 // Clients 2 and 0 of three; with a dense update and rank weights, or without.
-Case make_case(bool constants = false) {
+MatrixCase make_case(bool constants = false) {
   RandomTensors random(1);
   MatrixModel model(random.normal({3, 7, 5}));
   Batch batch;
@@ -33,7 +33,7 @@ Case make_case(bool constants = false) {
 }
 
 // f_k by its definition, on tensors that autograd follows.
-Tensor objective(const Case& c, const Tensor& down, const Tensor& up) {
+Tensor objective(const MatrixCase& c, const Tensor& down, const Tensor& up) {
   const Tensor targets = c.model.targets();
   const Tensor weights =
       c.at.rank_weights.defined() ? c.at.rank_weights : torch::ones({2, 3}, torch::kFloat64);
@@ -44,7 +44,7 @@ Tensor objective(const Case& c, const Tensor& down, const Tensor& up) {
 
 TEST(MatrixModel, GradientAndTangentAgreeWithAutograd) {
   for (const bool constants : {false, true}) {
-    const Case c = make_case(constants);
+    const MatrixCase c = make_case(constants);
     const Tensor down = c.at.pairs[0].down.clone().requires_grad_();
     const Tensor up = c.at.pairs[0].up.clone().requires_grad_();
     const Tensor loss = objective(c, down, up);
@@ -63,7 +63,7 @@ TEST(MatrixModel, GradientAndTangentAgreeWithAutograd) {
 }
 
 TEST(MatrixModel, OutputItsLossAndPullbackMakeTheGradient) {
-  const Case c = make_case(true);
+  const MatrixCase c = make_case(true);
   const Gradient gradient = c.model.gradient(c.batch, c.at, Keep::nothing);
   Output output = c.model.output(c.batch, c.at, Keep::pass);
   ASSERT_EQ(output.values.sizes(), (std::vector<int64_t>{2, 35}));
@@ -76,7 +76,7 @@ TEST(MatrixModel, OutputItsLossAndPullbackMakeTheGradient) {
 }
 
 TEST(MatrixModel, WithoutAPairIsItsDenseUpdate) {
-  Case c = make_case(true);
+  MatrixCase c = make_case(true);
   c.at.pairs[0] = {};
   const Tensor expected = 0.5 * (c.at.dense[0] - c.model.targets()).square().sum({1, 2});
   const Tensor loss = c.model.loss(c.batch, c.at).loss;
@@ -85,7 +85,7 @@ TEST(MatrixModel, WithoutAPairIsItsDenseUpdate) {
 }
 
 TEST(MatrixModel, RefusesWhatNeedsTokens) {
-  Case c = make_case();
+  MatrixCase c = make_case();
   EXPECT_THROW(c.model.features(c.batch), OptionError);
   EXPECT_FALSE(c.model.prompt_room().has_value());
   c.at.prompt = torch::zeros({2, 1, 5}, torch::kFloat64);
@@ -93,7 +93,7 @@ TEST(MatrixModel, RefusesWhatNeedsTokens) {
 }
 
 TEST(MatrixModel, GradientAndTangentAgreeWithCentralDifferences) {
-  const Case c = make_case();
+  const MatrixCase c = make_case();
   const double h = 1e-5;
   const auto loss = [&](double t) { return c.model.loss(c.batch, add(c.at, t, c.along)).loss; };
   const auto gradient = [&](double t) {
@@ -109,7 +109,7 @@ TEST(MatrixModel, GradientAndTangentAgreeWithCentralDifferences) {
 
 // The pass holds its own copy: rows are changed in place between a gradient and its tangent.
 TEST(MatrixModel, TangentBelongsToTheRowsOfItsGradient) {
-  Case c = make_case();
+  MatrixCase c = make_case();
   Gradient one = c.model.gradient(c.batch, c.at, Keep::pass),
            two = c.model.gradient(c.batch, c.at, Keep::pass);
   const Tensor before = rows_of(c.model.tangent(*one.pass, c.along));

@@ -44,17 +44,17 @@ void compare(const SmallTransformer& small, torch::Device device, double bound) 
   same(there.features(batch), here->features(batch));
 }
 
-std::vector<SmallTransformer> variants() {
+std::vector<SmallTransformer> device_variants() {
   return {{}, {.layers = {1}, .pooling = Pooling::mean}, {.prompts = {.prompt = 2, .prefix = 1}}};
 }
 
 TEST(OnDevice, PassesEveryQuestionOn) {
-  for (const SmallTransformer& small : variants()) compare(small, torch::kCPU, 1e-15);
+  for (const SmallTransformer& small : device_variants()) compare(small, torch::kCPU, 1e-15);
 }
 
 TEST(OnDevice, AnswersOnAGpuAsOnTheProcessor) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU, or LibTorch has no CUDA";
-  for (const SmallTransformer& small : variants()) compare(small, find_device("cuda", 0), 1e-12);
+  for (const SmallTransformer& small : device_variants()) compare(small, find_device("cuda", 0), 1e-12);
 }
 
 TEST(FindDevice, TakesTheGpusOfAMachineInTurn) {

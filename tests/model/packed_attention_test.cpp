@@ -6,14 +6,12 @@
 
 #include <cmath>
 
+#include "adapters/random_tensors.h"
+
 namespace pf2lora {
 namespace {
 
 using torch::Tensor;
-
-Tensor integers(std::vector<int64_t> values) {
-  return torch::tensor(values, torch::kInt64);
-}
 
 // Examples of 2, 3 and 1 tokens with 2 heads: the first bucket holds 3 and 2, the second 1.
 TEST(PackedAttention, PutsExamplesOfLikeLengthInOneBucket) {
@@ -36,12 +34,12 @@ TEST(PackedAttention, PutsExamplesOfLikeLengthInOneBucket) {
   EXPECT_TRUE(torch::equal(index.buckets[1].mask, torch::zeros({2, 1, 1}, torch::kFloat64)));
 }
 
-struct Case {
+struct PackedCase {
   std::vector<int64_t> offsets;
   int64_t heads, hidden;
   std::vector<Tensor> inputs;  // query, key, value; with a prefix its keys and values
 
-  Case(uint64_t seed, int64_t prefix) : offsets{0}, heads(3), hidden(12) {
+  PackedCase(uint64_t seed, int64_t prefix) : offsets{0}, heads(3), hidden(12) {
     torch::manual_seed(seed);
     for (int64_t length : {5, 1, 17, 9, 2, 8, 17, 3}) offsets.push_back(offsets.back() + length);
     for (int i = 0; i < 3; ++i)
@@ -54,7 +52,8 @@ struct Case {
     const Tensor firsts = integers({offsets.begin(), offsets.end() - 1});
     const Tensor query = first_only ? inputs[0].index_select(0, firsts) : inputs[0];
     const Asking asking = first_only ? Asking::first : Asking::all;
-    const AttentionPrefix prefix = inputs.size() == 3 ? AttentionPrefix{} : AttentionPrefix{inputs[3], inputs[4]};
+    const AttentionPrefix prefix =
+        inputs.size() == 3 ? AttentionPrefix{} : AttentionPrefix{inputs[3], inputs[4]};
     return packed_attention(query, inputs[1], inputs[2], index, asking, prefix);
   }
   // Example by example, from the definition.
@@ -93,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Asking, PackedAttentionAgainstDefinition,
 
 TEST_P(PackedAttentionAgainstDefinition, AgreesInValueAndTwoDerivatives) {
   const auto [first_only, prefix] = GetParam();
-  const Case with(3, prefix);
+  const PackedCase with(3, prefix);
   const Tensor ours = with.packed(first_only), theirs = with.by_definition(first_only);
   EXPECT_TRUE(torch::allclose(ours, theirs, 1e-12, 1e-13));
 

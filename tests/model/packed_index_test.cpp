@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "adapters/random_tensors.h"
+
 namespace pf2lora {
 namespace {
 
@@ -13,10 +15,6 @@ const Batch kBatch{.clients = {4, 1},
                    .token_offsets = {0, 2, 5, 6},
                    .tokens = {7, 8, 9, 10, 11, 12},
                    .labels = {2, 0, 1}};
-
-torch::Tensor integers(const std::vector<int64_t>& values) {
-  return torch::tensor(values, torch::kInt64);
-}
 
 TEST(PackedIndex, SaysWhereEveryTokenStands) {
   const PackedIndex index = index_batch(kBatch, 2, torch::kFloat64);

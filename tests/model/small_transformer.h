@@ -130,6 +130,9 @@ inline std::vector<SmallTransformer> with_native(std::vector<SmallTransformer> a
   return all;
 }
 
+// Lengths of the examples of three clients.
+inline const std::vector<std::vector<int64_t>> kThreeClients = {{4, 1, 9}, {6}, {3, 16, 2, 2}};
+
 // One client for each list of examples' lengths; example numbers count on.
 inline Batch random_batch(const std::vector<std::vector<int64_t>>& lengths, const ModelConfig& config,
                           int64_t classes, uint64_t seed) {

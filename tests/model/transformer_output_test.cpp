@@ -9,10 +9,8 @@ namespace {
 
 using torch::Tensor;
 
-const std::vector<std::vector<int64_t>> kThreeClients = {{4, 1, 9}, {6}, {3, 16, 2, 2}};
-
 // All layers adapted, and the top one alone, whose frozen projections are cached.
-std::vector<SmallTransformer> variants() {
+std::vector<SmallTransformer> top_and_all_layers() {
   std::vector<SmallTransformer> all;
   for (const Pooling pooling : {Pooling::cls, Pooling::pooler, Pooling::mean})
     for (const std::vector<int64_t>& layers : {std::vector<int64_t>{0, 1}, {1}})
@@ -30,7 +28,7 @@ Tensor& frozen_matrix(TransformerWeights& weights, const Site& site) {
 }
 
 TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
-  for (const SmallTransformer& small : variants()) {
+  for (const SmallTransformer& small : top_and_all_layers()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 1);
@@ -57,7 +55,7 @@ TEST(DenseUpdate, EqualsAnEditOfTheFrozenWeights) {
 // An example's weights w stand for down scaled by w, were the example its client's only one. So every example
 // is made a client of its own.
 TEST(RankWeights, ScaleTheRowsOfDownExampleByExample) {
-  for (const SmallTransformer& small : variants()) {
+  for (const SmallTransformer& small : top_and_all_layers()) {
     const auto model_made = small.make();
     const Model& model = *model_made;
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 4);
@@ -131,8 +129,8 @@ TEST(Prompt, OfAWordsEmbeddingIsThatWord) {
     for (size_t i = 0; i < longer.token_offsets.size(); ++i) longer.token_offsets[i] += 2 * int64_t(i);
     const Tensor expected = logits(model, longer, at);
 
-    at.prompt =
-        weights.words.index_select(0, torch::tensor({3, 41, 17, 5})).view({2, 2, -1}) + weights.positions[0][0];
+    at.prompt = weights.words.index_select(0, torch::tensor({3, 41, 17, 5})).view({2, 2, -1}) +
+                weights.positions[0][0];
     EXPECT_LT(relative_error(logits(model, batch, at), expected), 1e-12);
   }
 }
@@ -162,7 +160,7 @@ TEST(Prefix, OfTheTopLayerLeavesTheCacheInUse) {
 }
 
 TEST(Output, ItsLossAndPullbackMakeTheGradient) {
-  auto all = variants();
+  auto all = top_and_all_layers();
   all.push_back({.prompts = {.prompt = 2, .prefix = 1}});
   for (const SmallTransformer& small : all) {
     const auto model_made = small.make();
@@ -207,7 +205,7 @@ TEST(Output, PullsTheLossOfAMixtureBackToBothAdapterSets) {
 
 // With the identity as head and no adapters, the scores are what the head reads.
 TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
-  for (SmallTransformer small : variants()) {
+  for (SmallTransformer small : top_and_all_layers()) {
     small.classes = small.config.hidden;
     const auto model_made = small.make();
     const Model& model = *model_made;
@@ -220,7 +218,7 @@ TEST(Features, AreWhatTheHeadReadsOfTheFrozenModel) {
 }
 
 TEST(Features, HaveTheSameBitsInWhateverBatchAndCachedOrNot) {
-  for (SmallTransformer small : variants()) {
+  for (SmallTransformer small : top_and_all_layers()) {
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
     const Tensor features = small.make()->features(batch);
     small.prefix_cache_bytes = 0;

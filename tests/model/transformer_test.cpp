@@ -8,8 +8,6 @@ namespace {
 
 using torch::Tensor;
 
-const std::vector<std::vector<int64_t>> kThreeClients = {{4, 1, 9}, {6}, {3, 16, 2, 2}};
-
 // Architectures, sites and poolings that take different paths through the encoder.
 std::vector<SmallTransformer> variants() {
   std::vector<SmallTransformer> all;
@@ -283,8 +281,7 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
 
 // Rounding to bf16 is off by 2^-9 at most, and a few times that passes through the layers.
 TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
-  if (native::kernels<float>().half == nullptr)
-    GTEST_SKIP() << "this processor has no products in bf16";
+  if (native::kernels<float>().half == nullptr) GTEST_SKIP() << "this processor has no products in bf16";
   for (const SmallTransformer& small : variants()) {
     if (!small.native) continue;
     const auto full = small.make();
@@ -328,7 +325,8 @@ TEST(Encoder, NativeCoversOnlyWhatItComputes) {
 }
 
 TEST(Encoder, CountsItsFrozenParameters) {
-  // Embeddings of words, positions and token types, and their norm; 4 square products, 2 to and from the wide layer, 2 norms a layer; the pooler.
+  // Embeddings of words, positions and token types, and their norm; 4 square products, 2 to and from the wide
+  // layer, 2 norms a layer; the pooler.
   EXPECT_EQ(SmallTransformer().make()->frozen_parameters(),
             (50 + 16 + 2 + 2) * 12 + 2 * (4 * (144 + 12) + (240 + 20) + (240 + 12) + 4 * 12) + 156);
 }

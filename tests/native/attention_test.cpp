@@ -10,7 +10,7 @@ namespace {
 class Attention : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, Attention, testing::ValuesIn(supported_processors()), processor_name);
 
-struct Case {
+struct AttentionCase {
   std::vector<int64_t> lengths;
   int64_t heads, width;
   int64_t asking = 0;  // rows of each example that ask; 0: all tokens
@@ -30,7 +30,7 @@ struct Case {
 };
 
 // By definition, in matrices of each example and head.
-Tensor reference(const Case& c, const std::vector<Tensor>& in) {
+Tensor reference(const AttentionCase& c, const std::vector<Tensor>& in) {
   const auto offsets = c.offsets();
   std::vector<Tensor> rows;
   for (size_t i = 0; i < c.lengths.size(); ++i) {
@@ -74,13 +74,13 @@ struct Columns {
 };
 
 template <class T>
-struct Results {
+struct AttentionResults {
   Tensor out, t_out, weights;
   std::vector<Tensor> gradient, gradient_tangent;  // of q, k, v
 
   // A direction that is not defined is 0.
-  Results(const Kernels<T>& table, const Case& c, const std::vector<Tensor>& inputs,
-          const std::vector<Tensor>& direction, const Tensor& pull, const Tensor& pull_direction) {
+  AttentionResults(const Kernels<T>& table, const AttentionCase& c, const std::vector<Tensor>& inputs,
+                   const std::vector<Tensor>& direction, const Tensor& pull, const Tensor& pull_direction) {
     const auto offsets = c.offsets();
     const AttentionShape shape{offsets, c.heads, c.width, c.asking, c.causal, c.scale(), c.group};
     const int64_t columns = c.columns(), size = table.attention_weights(shape);
@@ -123,7 +123,7 @@ struct Operands {
   std::vector<Tensor> inputs, direction;
   Tensor pull, pull_direction;
 
-  Operands(const Case& c, torch::ScalarType type) {
+  Operands(const AttentionCase& c, torch::ScalarType type) {
     for (std::vector<Tensor>* set : {&inputs, &direction}) {
       set->push_back(1.5 * draw({c.queries(), c.columns()}, type));
       for (int i = 0; i < 2; ++i) set->push_back(1.5 * draw({c.tokens(), c.key_columns()}, type));
@@ -139,8 +139,8 @@ std::vector<Tensor> exact(const std::vector<Tensor>& all) {
   return result;
 }
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> all{
+const std::vector<AttentionCase>& cases() {
+  static const std::vector<AttentionCase> all{
       {{1}, 1, 1},
       {{13, 7, 1, 20, 16}, 2, 32},
       {{3, 17, 40}, 3, 8},
@@ -161,12 +161,12 @@ const std::vector<Case>& cases() {
 }
 
 template <class T>
-double worst_difference(const Kernels<T>& table) {
+double worst_attention(const Kernels<T>& table) {
   double worst = 0;
-  for (const Case& c : cases()) {
+  for (const AttentionCase& c : cases()) {
     const Operands operands(c, type_of<T>());
-    const Results<T> ours(table, c, operands.inputs, operands.direction, operands.pull,
-                          operands.pull_direction);
+    const AttentionResults<T> ours(table, c, operands.inputs, operands.direction, operands.pull,
+                                   operands.pull_direction);
     const Derivatives theirs = differentiate(
         [&](const auto& in) { return reference(c, in); }, exact(operands.inputs), exact(operands.direction),
         operands.pull.to(torch::kFloat64), operands.pull_direction.to(torch::kFloat64));
@@ -180,15 +180,15 @@ double worst_difference(const Kernels<T>& table) {
 }
 
 TEST_P(Attention, AgreesWithAutogradInDouble) {
-  EXPECT_LT(worst_difference(table<double>()), 1e-13);
+  EXPECT_LT(worst_attention(table<double>()), 1e-13);
 }
 
 TEST_P(Attention, AgreesWithAutogradInFloat) {
-  EXPECT_LT(worst_difference(table<float>()), 1e-5);
+  EXPECT_LT(worst_attention(table<float>()), 1e-5);
 }
 
 TEST_P(Attention, MissingDirectionsAreZero) {
-  const Case c{{13, 6}, 2, 20};
+  const AttentionCase c{{13, 6}, 2, 20};
   const Operands operands(c, torch::kFloat64);
   for (size_t present = 0; present < 8; ++present) {
     std::vector<Tensor> missing, zeros;
@@ -198,9 +198,10 @@ TEST_P(Attention, MissingDirectionsAreZero) {
       zeros.push_back(there ? operands.direction[i] : torch::zeros_like(operands.inputs[i]));
     }
     const auto results = [&](const std::vector<Tensor>& direction) {
-      return Results<double>(table(), c, operands.inputs, direction, operands.pull, operands.pull_direction);
+      return AttentionResults<double>(table(), c, operands.inputs, direction, operands.pull,
+                                      operands.pull_direction);
     };
-    const Results<double> ours = results(missing), expected = results(zeros);
+    const AttentionResults<double> ours = results(missing), expected = results(zeros);
     EXPECT_LT(difference(ours.t_out, expected.t_out), 1e-15);
     for (size_t i = 0; i < 3; ++i)
       EXPECT_LT(difference(ours.gradient_tangent[i], expected.gradient_tangent[i]), 1e-15);
@@ -209,32 +210,33 @@ TEST_P(Attention, MissingDirectionsAreZero) {
 
 // The scores of a batch may be of any size: only differences count.
 TEST_P(Attention, LargeScoresDoNotOverflow) {
-  const Case c{{20}, 1, 16};
+  const AttentionCase c{{20}, 1, 16};
   Operands operands(c, torch::kFloat32);
   operands.inputs[0] *= 300;
-  const Results<float> ours(table<float>(), c, operands.inputs, operands.direction, operands.pull,
-                            operands.pull_direction);
+  const AttentionResults<float> ours(table<float>(), c, operands.inputs, operands.direction, operands.pull,
+                                     operands.pull_direction);
   EXPECT_LT(difference(ours.out, reference(c, exact(operands.inputs))), 1e-3);
   EXPECT_TRUE(ours.gradient_tangent[0].isfinite().all().item<bool>());
 }
 
 TEST_P(Attention, ExampleHasTheSameBitsInAnyCompany) {
-  for (Case all : {Case{{13, 7, 30, 16}, 2, 24}, {{13, 7, 30, 16}, 4, 24, 0, /*causal=*/true, /*group=*/2}}) {
+  for (AttentionCase all :
+       {AttentionCase{{13, 7, 30, 16}, 2, 24}, {{13, 7, 30, 16}, 4, 24, 0, /*causal=*/true, /*group=*/2}}) {
     const Operands operands(all, torch::kFloat32);
-    const auto results = [&](const Case& c, int64_t row) {
+    const auto results = [&](const AttentionCase& c, int64_t row) {
       const auto part = [&](const Tensor& x) { return x.narrow(0, row, c.tokens()); };
       const auto parts = [&](const std::vector<Tensor>& x) {
         return std::vector{part(x[0]), part(x[1]), part(x[2])};
       };
-      return Results<float>(table<float>(), c, parts(operands.inputs), parts(operands.direction),
-                            part(operands.pull), part(operands.pull_direction));
+      return AttentionResults<float>(table<float>(), c, parts(operands.inputs), parts(operands.direction),
+                                     part(operands.pull), part(operands.pull_direction));
     };
-    const Results<float> together = results(all, 0);
+    const AttentionResults<float> together = results(all, 0);
     for (size_t i = 0; i < all.lengths.size(); ++i) {
       const int64_t row = all.offsets()[i], count = all.lengths[i];
-      Case one = all;
+      AttentionCase one = all;
       one.lengths = {count};
-      const Results<float> own = results(one, row);
+      const AttentionResults<float> own = results(one, row);
       EXPECT_TRUE(same_bits(own.out, together.out.narrow(0, row, count)));
       EXPECT_TRUE(same_bits(own.t_out, together.t_out.narrow(0, row, count)));
       for (size_t j = 0; j < 3; ++j) {
@@ -247,17 +249,17 @@ TEST_P(Attention, ExampleHasTheSameBitsInAnyCompany) {
 
 TEST_P(Attention, NoExamplesAndEmptyExamples) {
   const Operands none({{}, 2, 8}, torch::kFloat64);
-  const Results<double> nothing(table(), {{}, 2, 8}, none.inputs, none.direction, none.pull,
-                                none.pull_direction);
+  const AttentionResults<double> nothing(table(), {{}, 2, 8}, none.inputs, none.direction, none.pull,
+                                         none.pull_direction);
   EXPECT_EQ(nothing.out.numel(), 0);
   EXPECT_EQ(nothing.weights.numel(), 0);
 
   // An example without tokens takes nothing from the others.
-  const Case with{{5, 0, 9}, 2, 8}, without{{5, 9}, 2, 8};
+  const AttentionCase with{{5, 0, 9}, 2, 8}, without{{5, 9}, 2, 8};
   const Operands operands(with, torch::kFloat64);
-  const auto results = [&](const Case& c) {
-    return Results<double>(table(), c, operands.inputs, operands.direction, operands.pull,
-                           operands.pull_direction);
+  const auto results = [&](const AttentionCase& c) {
+    return AttentionResults<double>(table(), c, operands.inputs, operands.direction, operands.pull,
+                                    operands.pull_direction);
   };
   EXPECT_TRUE(same_bits(results(with).out, results(without).out));
   EXPECT_TRUE(same_bits(results(with).gradient_tangent[1], results(without).gradient_tangent[1]));

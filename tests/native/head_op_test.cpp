@@ -7,7 +7,7 @@
 namespace pf2lora::native {
 namespace {
 
-constexpr int64_t kIn = 21, kOut = 2;
+constexpr int64_t kHeadIn = 21, kClasses = 2;
 
 class HeadOperations : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, HeadOperations, testing::ValuesIn(supported_processors()), processor_name);
@@ -15,12 +15,12 @@ INSTANTIATE_TEST_SUITE_P(, HeadOperations, testing::ValuesIn(supported_processor
 template <class T>
 double difference_from_autograd(const Kernels<T>& table, Per per) {
   const BatchShape batch = batch_with_targets();
-  const AdapterQuestion question{draw_question(batch, {{per, kIn}}, {per, kOut}, type_of<T>()),
-                                 ClientAdapters::heads(batch.clients(), kOut, kIn, type_of<T>()),
-                                 ClientAdapters::heads(batch.clients(), kOut, kIn, type_of<T>()),
+  const AdapterQuestion question{draw_question(batch, {{per, kHeadIn}}, {per, kClasses}, type_of<T>()),
+                                 ClientAdapters::heads(batch.clients(), kClasses, kHeadIn, type_of<T>()),
+                                 ClientAdapters::heads(batch.clients(), kClasses, kHeadIn, type_of<T>()),
                                  {}};
   const Build<T> build = [&](Graph<T>& graph, const std::vector<ValueId>& in) {
-    return graph.add(std::make_unique<HeadOperation<T>>(kIn), in, per, kOut);
+    return graph.add(std::make_unique<HeadOperation<T>>(kHeadIn), in, per, kClasses);
   };
   const auto reference = [&](const std::vector<Tensor>& in) {
     std::vector<Tensor> rows;
@@ -30,7 +30,7 @@ double difference_from_autograd(const Kernels<T>& table, Per per) {
                                   in[size_t(1 + g)].t()));
     return torch::cat(rows);
   };
-  return worst_difference(ask<T>(table, question, {kOut, kIn}, build), answer(reference, question));
+  return worst_difference(ask<T>(table, question, {kClasses, kHeadIn}, build), answer(reference, question));
 }
 
 TEST_P(HeadOperations, AgreeWithAutogradPerTokenExampleAndTarget) {

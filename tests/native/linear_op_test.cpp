@@ -9,7 +9,7 @@
 namespace pf2lora::native {
 namespace {
 
-constexpr int64_t kIn = 23, kOut = 19;
+constexpr int64_t kLinearIn = 23, kLinearOut = 19;
 
 class LinearOperations : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, LinearOperations, testing::ValuesIn(supported_processors()), processor_name);
@@ -22,17 +22,17 @@ struct Layer {
   FrozenLayer<T> frozen;
 
   Layer(const Kernels<T>& table, Storage storage)
-      : weight(draw({kOut, kIn}).to(torch::kBFloat16).to(type_of<T>())),
-        bias(draw({kOut}, type_of<T>())),
+      : weight(draw({kLinearOut, kLinearIn}).to(torch::kBFloat16).to(type_of<T>())),
+        bias(draw({kLinearOut}, type_of<T>())),
         block(table, storage) {
     const std::shared_ptr<const T> from(std::make_shared<const Tensor>(weight), data<T>(weight));
-    frozen.value.push_back(block.add(from, 1, kIn, kIn, kOut));
-    frozen.gradient.push_back(block.add(from, kIn, 1, kOut, kIn));
-    frozen.bias.assign(data<T>(bias), data<T>(bias) + kOut);
+    frozen.value.push_back(block.add(from, 1, kLinearIn, kLinearIn, kLinearOut));
+    frozen.gradient.push_back(block.add(from, kLinearIn, 1, kLinearOut, kLinearIn));
+    frozen.bias.assign(data<T>(bias), data<T>(bias) + kLinearOut);
     block.lay_out(own_filled_memory);
   }
   ValueId add(Graph<T>& graph, ValueId x, Per per, int site) const {
-    return graph.add(std::make_unique<LinearOperation<T>>(frozen, kIn, site), {x}, per, kOut);
+    return graph.add(std::make_unique<LinearOperation<T>>(frozen, kLinearIn, site), {x}, per, kLinearOut);
   }
 };
 
@@ -57,15 +57,15 @@ double difference_from_autograd(const Kernels<T>& table, Per per, bool weighted,
   const auto type = type_of<T>();
   const Layer<T> layer(table, storage);
   const std::vector<int64_t> ranks = weighted ? std::vector<int64_t>{3, 3, 3} : std::vector<int64_t>{2, 4, 1};
-  const AdapterQuestion question{draw_question(batch_with_targets(), {{per, kIn}}, {per, kOut}, type),
-                                 ClientAdapters::pairs(ranks, kOut, kIn, type),
-                                 ClientAdapters::pairs(ranks, kOut, kIn, type),
-                                 weighted ? draw({6, 3}, type) : Tensor()};
+  const AdapterQuestion question{
+      draw_question(batch_with_targets(), {{per, kLinearIn}}, {per, kLinearOut}, type),
+      ClientAdapters::pairs(ranks, kLinearOut, kLinearIn, type),
+      ClientAdapters::pairs(ranks, kLinearOut, kLinearIn, type), weighted ? draw({6, 3}, type) : Tensor()};
   const Build<T> build = [&](Graph<T>& graph, const std::vector<ValueId>& in) {
     return layer.add(graph, in[0], per, 0);
   };
   return worst_difference(
-      ask<T>(table, question, {kOut, kIn}, build),
+      ask<T>(table, question, {kLinearOut, kLinearIn}, build),
       answer([&](const auto& in) { return reference(question, per, layer.weight, layer.bias, in); },
              question));
 }
@@ -86,16 +86,16 @@ TEST_P(LinearOperations, TargetsHaveTheBitsThatTheirTokensHave) {
   for (const Storage storage : {Storage::full, Storage::bf16}) {
     if (storage == Storage::bf16 && table<float>().half == nullptr) continue;
     const Layer<float> layer(table<float>(), storage);
-    const Question question =
-        draw_question(batch_with_targets(), {{Per::token, kIn}}, {Per::target, kOut}, torch::kFloat32);
+    const Question question = draw_question(batch_with_targets(), {{Per::token, kLinearIn}},
+                                            {Per::target, kLinearOut}, torch::kFloat32);
     const auto select = [](Graph<float>& graph, ValueId x, int64_t width) {
       return graph.add(std::make_unique<TargetOperation<float>>(), {x}, Per::target, width);
     };
     const Build<float> before = [&](Graph<float>& graph, const std::vector<ValueId>& in) {
-      return layer.add(graph, select(graph, in[0], kIn), Per::target, LinearOperation<float>::kNoSite);
+      return layer.add(graph, select(graph, in[0], kLinearIn), Per::target, LinearOperation<float>::kNoSite);
     };
     const Build<float> after = [&](Graph<float>& graph, const std::vector<ValueId>& in) {
-      return select(graph, layer.add(graph, in[0], Per::token, LinearOperation<float>::kNoSite), kOut);
+      return select(graph, layer.add(graph, in[0], Per::token, LinearOperation<float>::kNoSite), kLinearOut);
     };
     const Derivatives first = ask(table<float>(), question, before);
     const Derivatives second = ask(table<float>(), question, after);

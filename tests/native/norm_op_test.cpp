@@ -7,8 +7,8 @@
 namespace pf2lora::native {
 namespace {
 
-constexpr int64_t kWidth = 37;
-constexpr double kEpsilon = 1e-3;
+constexpr int64_t kNormWidth = 37;
+constexpr double kNormEpsilon = 1e-3;
 
 class NormOperation : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, NormOperation, testing::ValuesIn(supported_processors()), processor_name);
@@ -22,24 +22,24 @@ std::vector<T> numbers(const Tensor& x) {
 // A norm of one input, or of the sum of two, by definition.
 Function norm(bool centred) {
   // Exact in float too.
-  const Tensor gain = draw({kWidth}, torch::kFloat32).to(torch::kFloat64);
-  const Tensor shift = draw({kWidth}, torch::kFloat32).to(torch::kFloat64);
+  const Tensor gain = draw({kNormWidth}, torch::kFloat32).to(torch::kFloat64);
+  const Tensor shift = draw({kNormWidth}, torch::kFloat32).to(torch::kFloat64);
   return {[=]<class T>(Graph<T>& graph, const std::vector<ValueId>& inputs) {
-            auto norm =
-                centred ? std::make_unique<AddNormOperation<T>>(numbers<T>(gain), numbers<T>(shift), kEpsilon)
-                        : std::make_unique<AddNormOperation<T>>(numbers<T>(gain), kEpsilon);
-            return graph.add(std::move(norm), inputs, Per::token, kWidth);
+            auto norm = centred ? std::make_unique<AddNormOperation<T>>(numbers<T>(gain), numbers<T>(shift),
+                                                                        kNormEpsilon)
+                                : std::make_unique<AddNormOperation<T>>(numbers<T>(gain), kNormEpsilon);
+            return graph.add(std::move(norm), inputs, Per::token, kNormWidth);
           },
           [=](const std::vector<Tensor>& in) {
             Tensor x = in.size() == 2 ? in[0] + in[1] : in[0];
             if (centred) x = x - x.mean(1, true);
-            const Tensor scaled = x / (x.square().mean(1, true) + kEpsilon).sqrt() * gain;
+            const Tensor scaled = x / (x.square().mean(1, true) + kNormEpsilon).sqrt() * gain;
             return centred ? scaled + shift : scaled;
           }};
 }
 
 TEST_P(NormOperation, AgreesWithAutogradOfOneInputAndOfTwo) {
-  const ValueShape value{Per::token, kWidth}, constant{Per::token, kWidth, /*active=*/false};
+  const ValueShape value{Per::token, kNormWidth}, constant{Per::token, kNormWidth, /*active=*/false};
   for (const bool centred : {true, false})
     for (const auto& inputs : {std::vector{value}, {value, value}, {value, constant}, {constant, value}})
       check(GetParam(), norm(centred), inputs, value);

@@ -16,12 +16,12 @@ enum class Kind { layer, rms };
 
 // A norm of a + b with its gradient, tangent and tangent of the gradient, by one table.
 template <class T>
-struct Results {
+struct NormResults {
   Tensor out, normal, scale, d_x, t_out, t_normal, t_scale, t_d_x;
 
-  Results(const Kernels<T>& table, const Tensor& a, const Tensor& b, const Tensor& t_a, const Tensor& t_b,
-          const Tensor& gain, const Tensor& shift, const Tensor& d_out, const Tensor& t_d_out,
-          Kind kind = Kind::layer) {
+  NormResults(const Kernels<T>& table, const Tensor& a, const Tensor& b, const Tensor& t_a, const Tensor& t_b,
+              const Tensor& gain, const Tensor& shift, const Tensor& d_out, const Tensor& t_d_out,
+              Kind kind = Kind::layer) {
     const bool rms = kind == Kind::rms;
     const int64_t rows = a.size(0), width = a.size(1);
     for (Tensor* matrix : {&out, &normal, &d_x, &t_out, &t_normal, &t_d_x})
@@ -43,7 +43,7 @@ struct Results {
 
 // Of all results, against autograd in double.
 template <class T>
-double worst_difference(const Kernels<T>& table, Kind kind) {
+double worst_norm(const Kernels<T>& table, Kind kind) {
   double worst = 0;
   for (const int64_t width : {3, 7, 16, 33, 128, 384, 1027})
     for (const int64_t rows : {0, 1, 6})
@@ -54,7 +54,7 @@ double worst_difference(const Kernels<T>& table, Kind kind) {
         const Tensor t_a = matrix(), t_b = with_b ? matrix() : Tensor();
         const Tensor gain = vector(), d_out = matrix(), t_d_out = matrix();
         const Tensor shift = kind == Kind::rms ? torch::zeros({width}, type_of<T>()) : vector();
-        const Results<T> ours(table, a, b, t_a, t_b, gain, shift, d_out, t_d_out, kind);
+        const NormResults<T> ours(table, a, b, t_a, t_b, gain, shift, d_out, t_d_out, kind);
         const auto exact = [](const Tensor& x) { return x.to(torch::kFloat64); };
         const Tensor x = with_b ? exact(a) + exact(b) : exact(a);
         const Tensor t_x = with_b ? exact(t_a) + exact(t_b) : exact(t_a);
@@ -78,20 +78,20 @@ double worst_difference(const Kernels<T>& table, Kind kind) {
 }
 
 TEST_P(Norm, AgreesWithAutogradInDouble) {
-  EXPECT_LT(worst_difference(table<double>(), Kind::layer), 1e-13);
-  EXPECT_LT(worst_difference(table<double>(), Kind::rms), 1e-13);
+  EXPECT_LT(worst_norm(table<double>(), Kind::layer), 1e-13);
+  EXPECT_LT(worst_norm(table<double>(), Kind::rms), 1e-13);
 }
 
 TEST_P(Norm, AgreesWithAutogradInFloat) {
-  EXPECT_LT(worst_difference(table<float>(), Kind::layer), 2e-5);
-  EXPECT_LT(worst_difference(table<float>(), Kind::rms), 2e-5);
+  EXPECT_LT(worst_norm(table<float>(), Kind::layer), 2e-5);
+  EXPECT_LT(worst_norm(table<float>(), Kind::rms), 2e-5);
 }
 
 TEST_P(Norm, TangentAlongOneAddendIsThatAlongTheSumWithZero) {
   const Tensor a = draw({3, 37}), b = draw({3, 37}), t = draw({3, 37}), none, zero = torch::zeros({3, 37});
   const Tensor gain = draw({37}), shift = draw({37}), d = draw({3, 37}), t_d = draw({3, 37});
   const auto results = [&](const Tensor& t_a, const Tensor& t_b) {
-    return Results<double>(table(), a, b, t_a, t_b, gain, shift, d, t_d);
+    return NormResults<double>(table(), a, b, t_a, t_b, gain, shift, d, t_d);
   };
   const Tensor zeros = zero.to(torch::kFloat64), expected = results(t, zeros).t_d_x;
   EXPECT_TRUE(torch::equal(results(t, none).t_d_x, expected));
@@ -103,7 +103,7 @@ TEST_P(Norm, TangentAlongOneAddendIsThatAlongTheSumWithZero) {
 TEST_P(Norm, KeepsItsDigitsFarFromZero) {
   const Tensor x = 1e4 + draw({5, 384}, torch::kFloat32), one = torch::ones({384}), none;
   const Tensor zero = torch::zeros({384}), d = torch::ones_like(x);
-  const Tensor ours = Results<float>(table<float>(), x, none, d, none, one, zero, d, d).out;
+  const Tensor ours = NormResults<float>(table<float>(), x, none, d, none, one, zero, d, d).out;
   const Tensor exact = x.to(torch::kFloat64);
   const Tensor scale = (exact.var(1, false) + kEpsilon).rsqrt().unsqueeze(1);
   EXPECT_LT(difference(ours, (exact - exact.mean(1, true)) * scale), 1e-3);
@@ -116,15 +116,16 @@ TEST_P(Norm, RowHasTheSameBitsInAnyCompany) {
   const std::vector inputs{matrix(), matrix(), matrix(), matrix(), matrix(), matrix()};
   const auto results = [&](Kind kind, int64_t first, int64_t count) {
     const auto part = [&](size_t i) { return inputs[i].narrow(0, first, count); };
-    return Results<float>(table<float>(), part(0), part(1), part(2), part(3), gain, shift, part(4), part(5),
-                          kind);
+    return NormResults<float>(table<float>(), part(0), part(1), part(2), part(3), gain, shift, part(4),
+                              part(5), kind);
   };
   for (const Kind kind : {Kind::layer, Kind::rms}) {
-    const Results<float> all = results(kind, 0, rows);
+    const NormResults<float> all = results(kind, 0, rows);
     for (int64_t i = 0; i < rows; ++i) {
-      const Results<float> own = results(kind, i, 1);
-      for (const auto member : {&Results<float>::out, &Results<float>::d_x, &Results<float>::t_out,
-                                &Results<float>::t_d_x, &Results<float>::scale})
+      const NormResults<float> own = results(kind, i, 1);
+      for (const auto member :
+           {&NormResults<float>::out, &NormResults<float>::d_x, &NormResults<float>::t_out,
+            &NormResults<float>::t_d_x, &NormResults<float>::scale})
         ASSERT_TRUE(same_bits(own.*member, (all.*member).narrow(0, i, 1)));
     }
   }

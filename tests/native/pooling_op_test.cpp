@@ -7,7 +7,7 @@
 namespace pf2lora::native {
 namespace {
 
-constexpr int64_t kWidth = 11;
+constexpr int64_t kPooledWidth = 11;
 
 class PoolingOperations : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, PoolingOperations, testing::ValuesIn(supported_processors()), processor_name);
@@ -16,9 +16,9 @@ template <template <class> class Pooling>
 double difference_from_autograd(const Kernels<double>& table, Per per,
                                 const std::function<Tensor(const Tensor&)>& reference) {
   const Question question =
-      draw_question(batch_with_targets(), {{Per::token, kWidth}}, {per, kWidth}, torch::kFloat64);
+      draw_question(batch_with_targets(), {{Per::token, kPooledWidth}}, {per, kPooledWidth}, torch::kFloat64);
   const Build<double> build = [&](Graph<double>& graph, const std::vector<ValueId>& in) {
-    return graph.add(std::make_unique<Pooling<double>>(), in, per, kWidth);
+    return graph.add(std::make_unique<Pooling<double>>(), in, per, kPooledWidth);
   };
   return worst_difference(ask(table, question, build),
                           answer([&](const auto& in) { return reference(in[0]); }, question));

@@ -53,7 +53,7 @@ constexpr std::array<int64_t, 9> kSizes{0, 1, 5, 8, 12, 13, 31, 40, 67};
 
 // Sums of three terms: frozen, low-rank and transposed.
 template <class T>
-double worst_difference(const Kernels<T>& table) {
+double worst_product(const Kernels<T>& table) {
   double worst = 0;
   for (const int64_t rows : kSizes)
     for (const int64_t columns : kSizes)
@@ -81,11 +81,11 @@ double worst_difference(const Kernels<T>& table) {
 }
 
 TEST_P(Product, SumsItsTermsInDouble) {
-  EXPECT_LT(worst_difference(table<double>()), 1e-14);
+  EXPECT_LT(worst_product(table<double>()), 1e-14);
 }
 
 TEST_P(Product, SumsItsTermsInFloat) {
-  EXPECT_LT(worst_difference(table<float>()), 3e-6);
+  EXPECT_LT(worst_product(table<float>()), 3e-6);
 }
 
 TEST_P(Product, WithoutTermsIsTheBias) {

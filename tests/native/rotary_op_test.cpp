@@ -13,21 +13,21 @@ namespace {
 class RotaryOperations : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(, RotaryOperations, testing::ValuesIn(supported_processors()), processor_name);
 
-struct Case {
+struct Rotation {
   int64_t heads, width;
   std::vector<double> frequencies;
   ValueShape value() const { return {Per::token, heads * width}; }
 };
 
 template <class T>
-ValueId add(Graph<T>& graph, ValueId x, const Case& c, int64_t positions) {
+ValueId add(Graph<T>& graph, ValueId x, const Rotation& c, int64_t positions) {
   const auto table = std::make_shared<const RotaryTable<T>>(c.frequencies, positions);
   return graph.add(std::make_unique<RotaryOperation<T>>(c.heads, c.width, table), {x}, Per::token,
                    c.heads * c.width);
 }
 
 // As in transformers: x cos + rotate_half(x) sin, with the angles of a position twice, one for each half.
-Tensor reference(const Case& c, const BatchShape& batch, const Tensor& x) {
+Tensor reference(const Rotation& c, const BatchShape& batch, const Tensor& x) {
   const int64_t turned = 2 * int64_t(c.frequencies.size());
   const Tensor frequencies = torch::tensor(c.frequencies, torch::kFloat64);
   std::vector<Tensor> examples;
@@ -46,8 +46,8 @@ Tensor reference(const Case& c, const BatchShape& batch, const Tensor& x) {
 }
 
 TEST_P(RotaryOperations, AgreesWithAutograd) {
-  for (const Case& c : {Case{2, 64, rotary_frequencies(10'000, 64)}, Case{3, 10, rotary_frequencies(1e6, 10)},
-                        Case{1, 24, {1, 0.3, 0.02}}}) {
+  for (const Rotation& c : {Rotation{2, 64, rotary_frequencies(10'000, 64)},
+                            Rotation{3, 10, rotary_frequencies(1e6, 10)}, Rotation{1, 24, {1, 0.3, 0.02}}}) {
     const Function function(
         [=](auto& graph, const auto& in) { return add(graph, in[0], c, 17); },
         [=](const std::vector<Tensor>& in) { return reference(c, ragged_batch(), in[0]); });
@@ -57,7 +57,7 @@ TEST_P(RotaryOperations, AgreesWithAutograd) {
 
 // Products of turned queries and keys depend on how far they stand apart alone.
 TEST_P(RotaryOperations, ProductsDependOnTheDistance) {
-  const Case c{1, 32, rotary_frequencies(10'000, 32)};
+  const Rotation c{1, 32, rotary_frequencies(10'000, 32)};
   const Tensor x = draw({1, 32}).repeat({40, 1});
   const BatchShape batch{{0, 40}, {0, 1}};
   const Question question{batch, {Per::token}, {x}, {x}, x, x};
@@ -74,7 +74,7 @@ TEST(RotaryFrequencies, FallFromOneGeometrically) {
 }
 
 TEST(RotaryTables, EndWhereTheyWereMadeTo) {
-  const Case c{1, 4, {1, 0.1}};
+  const Rotation c{1, 4, {1, 0.1}};
   const Question question = draw_question(ragged_batch(), {c.value()}, c.value(), torch::kFloat64);
   const Build<double> build = [&](auto& graph, const auto& in) { return add(graph, in[0], c, 16); };
   EXPECT_THROW(ask(kernels<double>(), question, build), InputError);

@@ -13,10 +13,10 @@ INSTANTIATE_TEST_SUITE_P(, SpanCrossEntropy, testing::ValuesIn(supported_process
 const std::vector<TokenSpan> kSpans{{1, 3}, {0, 0}, {2, 16}, {2, 2}, {0, 7}, {1, 1}};  // of ragged_batch()
 
 template <class T>
-struct Results {
+struct SpanResults {
   Tensor loss, gradient, gradient_tangent;
-  Results(const Kernels<T>& table, const Tensor& scores, const Tensor& t_scores,
-          std::span<const TokenSpan> spans, const BatchShape& batch)
+  SpanResults(const Kernels<T>& table, const Tensor& scores, const Tensor& t_scores,
+              std::span<const TokenSpan> spans, const BatchShape& batch)
       : loss(torch::empty({batch.examples()}, type_of<T>())),
         gradient(torch::empty_like(scores)),
         gradient_tangent(torch::empty_like(scores)) {
@@ -41,7 +41,7 @@ template <class T>
 double difference_from_autograd(const Kernels<T>& table) {
   const BatchShape batch = ragged_batch();
   const Tensor scores = 3 * draw({36, 2}, type_of<T>()), t_scores = draw({36, 2}, type_of<T>());
-  const Results<T> ours(table, scores, t_scores, kSpans, batch);
+  const SpanResults<T> ours(table, scores, t_scores, kSpans, batch);
   const LossDerivatives theirs = LossDerivatives::of(
       [&](const Tensor& x) { return sum_of_client_means(losses(x, batch), batch, Per::example); }, scores,
       t_scores);
@@ -58,12 +58,12 @@ TEST_P(SpanCrossEntropy, ExampleHasTheSameBitsInAnyCompany) {
   BatchShape batch = ragged_batch();
   batch.client_examples = {0, 1, 2, 3, 4, 5, 6};
   const Tensor scores = draw({36, 2}, torch::kFloat32), t_scores = draw({36, 2}, torch::kFloat32);
-  const Results<float> all(table<float>(), scores, t_scores, kSpans, batch);
+  const SpanResults<float> all(table<float>(), scores, t_scores, kSpans, batch);
   for (int64_t i = 0; i < batch.examples(); ++i) {
     const int64_t begin = batch.token_offsets[size_t(i)], count = batch.token_offsets[size_t(i) + 1] - begin;
     const auto part = [&](const Tensor& x) { return x.narrow(0, begin, count); };
-    const Results<float> own(table<float>(), part(scores), part(t_scores), {&kSpans[size_t(i)], 1},
-                             {{0, count}, {0, 1}});
+    const SpanResults<float> own(table<float>(), part(scores), part(t_scores), {&kSpans[size_t(i)], 1},
+                                 {{0, count}, {0, 1}});
     EXPECT_TRUE(same_bits(own.loss, all.loss.narrow(0, i, 1)));
     EXPECT_TRUE(same_bits(own.gradient, part(all.gradient)));
     EXPECT_TRUE(same_bits(own.gradient_tangent, part(all.gradient_tangent)));

@@ -23,9 +23,9 @@ struct TargetRows {
 
 // Of each row: its loss, the gradient of its client's, and the derivative of that.
 template <class T>
-struct Results {
+struct TokenResults {
   Tensor loss, predicted, gradient, gradient_tangent;
-  Results(const Kernels<T>& table, const TargetRows& rows, const std::vector<T>& weights)
+  TokenResults(const Kernels<T>& table, const TargetRows& rows, const std::vector<T>& weights)
       : loss(torch::empty({rows.scores.size(0)}, type_of<T>())),
         predicted(torch::empty({rows.scores.size(0)}, torch::kInt64)),
         gradient(torch::empty_like(rows.scores)),
@@ -40,11 +40,11 @@ struct Results {
 };
 
 template <class T>
-double worst_difference(const Kernels<T>& table) {
+double worst_cross_entropy(const Kernels<T>& table) {
   double worst = 0;
   for (const int64_t vocabulary : {1, 2, 7, 64, 1001, 50'257}) {
     const TargetRows rows(vocabulary, type_of<T>());
-    const Results<T> ours(table, rows, client_mean_weights<T>(batch_with_targets(), Per::target));
+    const TokenResults<T> ours(table, rows, client_mean_weights<T>(batch_with_targets(), Per::target));
     const auto losses = [&](const Tensor& scores) {
       return torch::cross_entropy_loss(scores, rows.labels.to(torch::kInt64), {}, at::Reduction::None);
     };
@@ -62,20 +62,20 @@ double worst_difference(const Kernels<T>& table) {
 }
 
 TEST_P(TokenCrossEntropy, AgreesWithAutograd) {
-  EXPECT_LT(worst_difference(table<double>()), 1e-12);
-  EXPECT_LT(worst_difference(table<float>()), 2e-5);
+  EXPECT_LT(worst_cross_entropy(table<double>()), 1e-12);
+  EXPECT_LT(worst_cross_entropy(table<float>()), 2e-5);
 }
 
 TEST_P(TokenCrossEntropy, RowHasTheSameBitsInAnyCompanyAndInPlace) {
   const TargetRows all(1001, torch::kFloat32);
   const std::vector<float> weights(9, 0.3f);
-  const Results<float> together(table<float>(), all, weights);
+  const TokenResults<float> together(table<float>(), all, weights);
   for (int64_t i = 0; i < 9; ++i) {
     TargetRows one = all;
     for (Tensor* part : {&one.scores, &one.t_scores, &one.labels}) *part = part->narrow(0, i, 1);
-    const Results<float> alone(table<float>(), one, {0.3f});
-    for (const auto member : {&Results<float>::loss, &Results<float>::predicted, &Results<float>::gradient,
-                              &Results<float>::gradient_tangent})
+    const TokenResults<float> alone(table<float>(), one, {0.3f});
+    for (const auto member : {&TokenResults<float>::loss, &TokenResults<float>::predicted,
+                              &TokenResults<float>::gradient, &TokenResults<float>::gradient_tangent})
       ASSERT_TRUE(same_bits(alone.*member, (together.*member).narrow(0, i, 1)));
   }
   const Tensor scores = all.scores.clone(), t_scores = all.t_scores.clone();
@@ -90,7 +90,7 @@ TEST_P(TokenCrossEntropy, RowHasTheSameBitsInAnyCompanyAndInPlace) {
 TEST_P(TokenCrossEntropy, LargeScoresDoNotOverflow) {
   TargetRows rows(1001, torch::kFloat32);
   rows.scores *= 1e4;
-  const Results<float> ours(table<float>(), rows, std::vector<float>(9, 1));
+  const TokenResults<float> ours(table<float>(), rows, std::vector<float>(9, 1));
   const Tensor theirs = torch::cross_entropy_loss(rows.scores.to(torch::kFloat64),
                                                   rows.labels.to(torch::kInt64), {}, at::Reduction::None);
   EXPECT_LT(difference(ours.loss, theirs), 1e-6);
