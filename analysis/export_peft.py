@@ -159,10 +159,15 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
         raise FormatError(f"{run} ({options['algorithm']}) cannot be exported: {error}") from error
     inside = "" if task == "features" else f"{row.body}."
     pairs = {inside + module: pair for module, pair in by_module(pairs, row).items()}
-    base = str(base or model or options["model"])
+    base = str(base or _absolute(model or options["model"]))
     _write(output, pairs, head, row.classifier, config(pairs, row, task, base),
            export_readme.text(data, client, pairs, head, row.dense, task, base))
     return output
+
+
+def _absolute(model) -> str:
+    """A folder's path as it serves from anywhere on this machine; a name that is none as it is."""
+    return str(Path(model).resolve() if Path(model).is_dir() else model)
 
 
 def _write(output: Path, pairs: dict[str, Pair], head: Head | None, classifier: str, settings: dict, readme: str):

@@ -77,9 +77,12 @@ def _round_axis(axes) -> None:
 
 @styled
 def score_by_round(groups: list[Configuration]) -> Plot | None:
-    """The score over evaluations: of one configuration with its spread, of several as a panel a kind."""
+    """The score over evaluations: of one configuration with its spread, of several as a panel a kind.
+
+    None where each has a single evaluation, which figures by client and tables show.
+    """
     found, measure = [_kinds(group, twice=len(groups) > 1) for group in groups], groups[0].first.measure
-    if not any(found):
+    if not any(len(rounds) > 1 for curves in found for rounds, _, _ in curves.values()):
         return None
     if len(groups) == 1:
         return _score_of_one(groups[0], found[0])

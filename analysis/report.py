@@ -119,8 +119,8 @@ def _fact(value) -> str:
 def _title(groups: list[Configuration]) -> str:
     algorithms = list(dict.fromkeys(g.first.algorithm for g in groups))
     if len(groups) == 1:
-        return f"pf2lora: {groups[0].label}"
-    return "pf2lora: " + (", ".join(algorithms) if len(algorithms) <= 5 else f"{len(groups)} configurations")
+        return f"pf2lora report: {groups[0].label}"
+    return "pf2lora report: " + (", ".join(algorithms) if len(algorithms) <= 5 else f"{len(groups)} configurations")
 
 
 def _subtitle(runs: list[Run]) -> str:

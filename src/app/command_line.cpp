@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/program_options.hpp>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -68,9 +69,45 @@ struct Catalogue {
   }
 };
 
+// What PEFT, transformers, Flower and papers call our options and methods, which no likeness of letters
+// finds.
+const std::map<std::string, std::string> elsewhere = {{"lr", "learning-rate"},
+                                                      {"client-lr", "client-learning-rate"},
+                                                      {"lora-r", "rank"},
+                                                      {"lora-rank", "rank"},
+                                                      {"target-modules", "targets"},
+                                                      {"num-rounds", "rounds"},
+                                                      {"num-clients", "clients"},
+                                                      {"fraction-fit", "clients-per-round"},
+                                                      {"epochs", "local-steps"},
+                                                      {"local-epochs", "local-steps"},
+                                                      {"bs", "batch-size"},
+                                                      {"alpha", "lora-alpha"},
+                                                      {"output-dir", "output"},
+                                                      {"model-name-or-path", "model"},
+                                                      {"dataset", "data"},
+                                                      {"dtype", "precision"},
+                                                      {"method", "algorithm"},
+                                                      {"max-new-tokens", "generate-tokens"},
+                                                      {"num-beams", "beams"},
+                                                      {"no-repeat-ngram-size", "no-repeat-ngram"},
+                                                      {"fedavg", "homlora"},
+                                                      {"fedavg-lora", "homlora"},
+                                                      {"lora", "homlora"},
+                                                      {"fedlora", "homlora"}};
+
+// "; did you mean 'rounds'?", or "" for a name like none of `names`.
+std::string suggest(std::string name, const std::vector<std::string>& names) {
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c == '_' ? '-' : char(std::tolower(static_cast<unsigned char>(c)));
+  });
+  const auto found = elsewhere.find(name);
+  return did_you_mean(found == elsewhere.end() ? name : found->second, names);
+}
+
 [[noreturn]] void refuse_unknown(const std::string& place, const std::string& name,
                                  const Catalogue& catalogue) {
-  throw OptionError(place + "option '" + name + "' is not known" + did_you_mean(name, catalogue.names) +
+  throw OptionError(place + "option '" + name + "' is not known" + suggest(name, catalogue.names) +
                     " (all of them: --help)");
 }
 
@@ -188,7 +225,7 @@ const Method& find_method(const Given& given, const std::vector<Method>& methods
   std::vector<std::string> names;
   for (const Method& method : methods) names.push_back(method.name);
   throw OptionError(given.place + "option algorithm: '" + given.text + "' is not known; give one of " +
-                    join(names, ", ") + did_you_mean(given.text, names));
+                    join(names, ", ") + suggest(given.text, names));
 }
 
 [[noreturn]] void refuse_foreign(const Given& given, const std::string& algorithm,
@@ -310,9 +347,7 @@ Invocation parse_command_line(std::span<const char* const> arguments, const std:
   if (method->make_options) invocation.method_options = method->make_options();
   assign(given, invocation, catalogue);
   check(invocation.options);
-  std::vector<std::string> typed;
-  for (const Given& one : arguments_given) typed.push_back(one.name);
-  invocation.notes = describe_idle(all_options(invocation), typed);
+  for (const Given& one : arguments_given) invocation.typed.push_back(one.name);
   return invocation;
 }
 

@@ -24,7 +24,7 @@ struct Invocation {
   std::unique_ptr<OptionSet> method_options;  // those of options.algorithm; null when it has none
   Action action = Action::run;
   std::string command_line;        // as a shell would take it
-  std::vector<std::string> notes;  // on options of the command line that have no effect
+  std::vector<std::string> typed;  // options of the command line
 };
 
 // Reads `arguments` (without the program's name) and the ini files that they name; later ones win, and the

@@ -81,7 +81,10 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
   install_stop_signals();
   const std::vector<const char*> words(arguments.begin(), arguments.end());
   Invocation invocation;
-  comm.together([&] { invocation = parse_command_line(words, methods()); });
+  comm.together([&] {
+    invocation = parse_command_line(words, methods());
+    check_partition_name(invocation.options.partition);
+  });
 
   using Action = Invocation::Action;
   if (invocation.action != Action::run) {
@@ -104,7 +107,7 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
   });
   Display display(invocation.options, comm.is_root());
   RunRequest request{invocation.options, invocation.method_options.get(), config,
-                     program_provenance(invocation.command_line), invocation.notes};
+                     program_provenance(invocation.command_line), invocation.typed};
   const RunOutcome outcome = simulate(request, comm, display);
   const Options& options = invocation.options;
   if (outcome.code == ExitCode::checkpointed && comm.is_root())

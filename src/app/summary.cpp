@@ -168,18 +168,36 @@ struct PartitionColumn {
   }
 };
 
-std::vector<PartitionColumn> partition_columns(bool validates) {
+std::vector<PartitionColumn> example_columns(bool validates) {
   std::vector<PartitionColumn> columns = {
       {"train", 0, [](const ClientFigures& client) { return static_cast<double>(client.train); }},
-      {"test", 0, [](const ClientFigures& client) { return static_cast<double>(client.test); }},
-      {"classes", 0, [](const ClientFigures& client) { return static_cast<double>(client.classes); }},
-      {"label entropy, nats", 2, [](const ClientFigures& client) { return client.label_entropy; }},
-      {"majority class, %", 1, [](const ClientFigures& client) { return 100 * client.majority; }}};
+      {"test", 0, [](const ClientFigures& client) { return static_cast<double>(client.test); }}};
   if (validates)
     columns.insert(columns.begin() + 1, {"validation", 0, [](const ClientFigures& client) {
                                            return static_cast<double>(client.validation);
                                          }});
   return columns;
+}
+
+// Of the classes, or of the groups that partitions go by where nothing is classified.
+std::vector<PartitionColumn> label_columns(bool classified) {
+  return {{classified ? "classes" : "groups", 0,
+           [](const ClientFigures& client) { return static_cast<double>(client.classes); }},
+          {classified ? "label entropy, nats" : "group entropy, nats", 2,
+           [](const ClientFigures& client) { return client.label_entropy; }},
+          {classified ? "majority class, %" : "largest group, %", 1,
+           [](const ClientFigures& client) { return 100 * client.majority; }}};
+}
+
+std::string client_title(const RunPlan& plan, std::size_t client) {
+  constexpr std::size_t kMost = 24;  // bytes of a name, which are UTF-8
+  const std::string title = std::to_string(client);
+  if (client >= plan.client_names.size()) return title;
+  const std::string& name = plan.client_names[client];
+  if (name.size() <= kMost) return title + " " + name;
+  std::size_t cut = kMost;
+  while (cut > 0 && (static_cast<unsigned char>(name[cut]) & 0xC0) == 0x80) --cut;
+  return title + " " + name.substr(0, cut) + "...";
 }
 
 double median(const std::vector<double>& sorted) {
@@ -193,13 +211,18 @@ void print_partition(std::ostream& out, const RunPlan& plan) {
   const bool validates =
       std::ranges::any_of(clients, [](const auto& client) { return client.validation > 0; });
   const bool permutes = std::ranges::any_of(clients, &ClientFigures::permuted);
+  const bool grouped = std::ranges::any_of(clients, [](const auto& client) { return client.classes > 1; }) ||
+                       plan.figures.mean_label_distance > 0;
+  std::vector<PartitionColumn> columns = example_columns(validates);
+  if (plan.classified || grouped)
+    std::ranges::copy(label_columns(plan.classified), std::back_inserter(columns));
   const std::size_t shown = std::min<std::size_t>(clients.size(), 20);
   std::vector<Row> rows = {{"client"}};
-  for (std::size_t k = 0; k < shown; ++k) rows.push_back({std::to_string(k)});
+  for (std::size_t k = 0; k < shown; ++k) rows.push_back({client_title(plan, k)});
   if (shown < clients.size()) rows.push_back({"..."});
   const std::size_t range = rows.size();
   for (const char* title : {"min", "median", "max"}) rows.push_back({title});
-  for (const PartitionColumn& column : partition_columns(validates)) {
+  for (const PartitionColumn& column : columns) {
     std::vector<double> values;
     for (const ClientFigures& client : clients) values.push_back(column.value(client));
     rows[0].push_back(column.title);
@@ -214,9 +237,12 @@ void print_partition(std::ostream& out, const RunPlan& plan) {
     for (std::size_t k = 0; k < shown; ++k) rows[k + 1].push_back(clients[k].permuted ? "permuted" : "");
   }
   out << "\nPartition" << (plan.partition.empty() ? "" : " " + plan.partition)
-      << ", examples and training labels of a client\n"
-      << align_columns(rows) << "  Jensen-Shannon distance of a client's labels from those of all: mean "
-      << format_fixed(plan.figures.mean_label_distance, 3) << " (0: alike, 1: nothing in common)\n";
+      << (plan.classified ? ", examples and training labels of a client\n" : ", examples of a client\n")
+      << align_columns(rows);
+  if (plan.classified || grouped)
+    out << "  Jensen-Shannon distance of a client's " << (plan.classified ? "labels" : "groups")
+        << " from those of all: mean " << format_fixed(plan.figures.mean_label_distance, 3)
+        << " (0: alike, 1: nothing in common)\n";
 }
 
 void print_placement(std::ostream& out, const RunPlan& plan) {
@@ -266,8 +292,12 @@ void print_sizes(std::ostream& out, const RunPlan& plan) {
     total += item.bytes;
   }
   rows.push_back({"together", format_bytes(total)});
-  out << "\nMemory of the rank that needs most\n"
-      << align_columns(rows) << "The activations of a batch come on top.\n";
+  out << "\nMemory of the rank that needs most\n" << align_columns(rows);
+  if (plan.forecast)
+    out << "  A rank had " << format_bytes(plan.forecast->peak_bytes)
+        << " at most in the steps made now, with the activations of its batches.\n";
+  else
+    out << "  The activations of a batch come on top.\n";
 }
 
 void print_forecast(std::ostream& out, const RunPlan& plan) {

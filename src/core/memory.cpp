@@ -1,11 +1,18 @@
 #include "core/memory.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <cstdlib>
 #include <new>
 
 namespace pf2lora {
+
+int64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;  // Linux gives KiB
+}
 
 void prefer_large_pages(void* block, size_t bytes) {
   madvise(block, bytes, MADV_HUGEPAGE);  // a wish: the pages are usable without it

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <ranges>
 #include <system_error>
@@ -219,15 +220,21 @@ std::string describe_allowed(const OptionEntry& entry) {
 }
 
 std::vector<std::string> describe_idle(const std::vector<OptionEntry>& options,
-                                       const std::vector<std::string>& given) {
+                                       const std::vector<std::string>& given,
+                                       const std::vector<InputFact>& facts) {
+  std::map<std::string, InputFact> known;  // by what a condition names, as a sentence names it
+  for (const OptionEntry& option : options) known[option.name] = {"--" + option.name, format_value(option)};
+  for (const InputFact& fact : facts) known[fact.name] = {"the " + fact.name, fact.value};
   std::vector<std::string> sentences;
   for (const OptionEntry& option : options) {
     if (std::ranges::find(given, option.name) == given.end()) continue;
     for (const Condition& c : option.constraint.conditions) {
-      const std::string value = format_value(*std::ranges::find(options, c.option, &OptionEntry::name));
+      const auto found = known.find(c.option);
+      if (found == known.end()) continue;
+      const auto& [name, value] = found->second;
       const bool among = std::ranges::find(c.values, value) != c.values.end();
       if (among == c.among) continue;
-      sentences.push_back("--" + option.name + " has no effect with --" + c.option + " " + value +
+      sentences.push_back("--" + option.name + " has no effect with " + name + " " + value +
                           (c.among ? ", only with " + join(c.values, ", ") : ""));
       break;
     }

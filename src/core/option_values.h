@@ -24,9 +24,16 @@ std::string format_value(const OptionEntry& entry);
 // "an integer of at least 1", "a number from 0 to 1", "one of adamw, sgd", ...
 std::string describe_allowed(const OptionEntry& entry);
 
-// Sentences on those options among `given` that have no effect beside the values of the others.
+// What options may depend on beside one another, from the run's inputs: the dataset's task.
+struct InputFact {
+  std::string name, value;
+};
+
+// Sentences on those options among `given` that have no effect beside the values of the others and the facts;
+// a condition on what is neither is left open.
 std::vector<std::string> describe_idle(const std::vector<OptionEntry>& options,
-                                       const std::vector<std::string>& given);
+                                       const std::vector<std::string>& given,
+                                       const std::vector<InputFact>& facts = {});
 
 // Numbers apart by commas; none for empty text. Throws OptionError for an entry that is not a finite number.
 std::vector<double> parse_number_list(std::string_view option, std::string_view text);

@@ -62,7 +62,7 @@ void Options::visit(OptionVisitor& v) {
   v.group("run");
   v.option("output", output, "directory of this run's files; made once every input was checked", anything());
   v.option("seed", seed, "seed of every random draw", at_least(0));
-  v.option("rounds", rounds, "communication rounds", at_least(0));
+  v.option("rounds", rounds, "communication rounds; 0: the models are evaluated as they start", at_least(0));
   v.option("resume", resume,
            "go on from the checkpoint in the output directory, with the options in its options.ini");
   v.option("overwrite", overwrite, "replace an output directory that exists");
@@ -87,14 +87,20 @@ void Options::visit(OptionVisitor& v) {
            anything().only_with("problem", {"transformer"}));
   v.option("data", data, "dataset.h5 made by jobs/prepare.py",
            anything().only_with("problem", {"transformer"}));
-  v.option("pooling", pooling,
-           "what the head reads of an example: the raw state of its first token (cls) or of its last one, the "
-           "file's pooler, the mean; auto: cls, and last where tokens see only those before them",
-           one_of({"auto", "cls", "pooler", "mean", "last"}).only_with("problem", {"transformer"}));
-  v.option("classifier", classifier,
-           "layers of the head: its scores alone, or a dense layer before them, trained too; auto: dense where "
-           "the model's family has it so in transformers (roberta, deberta-v2, distilbert)",
-           one_of({"auto", "linear", "dense"}).only_with("problem", {"transformer"}));
+  v.option(
+      "pooling", pooling,
+      "what the head reads of an example: the raw state of its first token (cls) or of its last one, the "
+      "file's pooler, the mean; auto: cls, and last where tokens see only those before them",
+      one_of({"auto", "cls", "pooler", "mean", "last"})
+          .only_with("problem", {"transformer"})
+          .only_with("task", {"classification", "regression"}));
+  v.option(
+      "classifier", classifier,
+      "layers of the head: its scores alone, or a dense layer before them, trained too; auto: dense where "
+      "the model's family has it so in transformers (roberta, deberta-v2, distilbert)",
+      one_of({"auto", "linear", "dense"})
+          .only_with("problem", {"transformer"})
+          .only_with("task", {"classification", "regression"}));
   v.option("precision", precision,
            "arithmetic; auto: fp32, and fp64 for the matrix problem; bf16: weights and what they multiply "
            "rounded to bf16, everything else fp32",
@@ -161,9 +167,7 @@ void Options::visit(OptionVisitor& v) {
   v.option("lora-alpha", lora_alpha, "scale of an adapter is lora-alpha / its rank",
            positive().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("targets", targets, "adapted matrices of a layer",
-           one_of(kTargets)
-               .only_with("problem", {"transformer"})
-               .not_with("algorithm", without_pairs));
+           one_of(kTargets).only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("adapted-layers", adapted_layers, "all, top:k, or layer numbers from 0",
            anything().only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("head", head, "who owns the classification head",
@@ -199,24 +203,30 @@ void Options::visit(OptionVisitor& v) {
       "local-steps for a method without a personal part, or with held-out clients",
       anything());
   v.option("confusion-classes", confusion_classes,
-           "confusion matrices are recorded for at most this many classes (MCC, F1); 0: never", at_least(0));
+           "confusion matrices are recorded for at most this many classes (MCC, F1); 0: never",
+           at_least(0).only_with("problem", {"transformer"}).only_with("task", {"classification"}));
 
-  const auto of_text = [](const Constraint& c) { return c.only_with("problem", {"transformer"}); };
+  const auto of_answers = [](const Constraint& c, const std::vector<std::string>& tasks) {
+    return c.only_with("problem", {"transformer"}).only_with("task", tasks);
+  };
+  const auto of_texts = [&](const Constraint& c) {
+    return of_answers(c, {"generation"}).not_with("generate-tokens", {"0"});
+  };
   v.group("answers");
   v.option("answer-every", answer_every,
            "rounds between records of what clients answer to their test examples, where these are questions "
            "about a text (spans) or prompts (generation); 0: only the last",
-           of_text(at_least(0)));
-  v.option("span-tokens", span_tokens, "most tokens of a span", of_text(at_least(1)));
+           of_answers(at_least(0), {"span", "generation"}));
+  v.option("span-tokens", span_tokens, "most tokens of a span", of_answers(at_least(1), {"span"}));
   v.option("generate-tokens", generate_tokens, "most new tokens of a generated text; 0: none is generated",
-           of_text(at_least(0)));
+           of_answers(at_least(0), {"generation"}));
   v.option("beams", beams, "sequences that the search for a text keeps; 1: it follows the likeliest token",
-           of_text(between(1, 1024)));
+           of_texts(between(1, 1024)));
   v.option("length-penalty", length_penalty,
            "with several beams, a text of n tokens is worth its log-probability / n^this",
-           of_text(between(-100, 100)));
+           of_texts(between(-100, 100)).not_with("beams", {"1"}));
   v.option("no-repeat-ngram", no_repeat_ngram,
-           "no generated text has so many tokens in a row twice; 0: it may", of_text(at_least(0)));
+           "no generated text has so many tokens in a row twice; 0: it may", of_texts(at_least(0)));
 }
 
 }  // namespace pf2lora

@@ -10,7 +10,8 @@
 
 namespace pf2lora {
 
-// What another option must be, or must not be, for this one to have an effect.
+// What another option, or the task of the dataset ("task"), must be, or must not be, for this one to have an
+// effect.
 struct Condition {
   std::string option;
   std::vector<std::string> values;

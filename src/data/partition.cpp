@@ -42,12 +42,13 @@ constexpr int8_t kValidation = 1;
 constexpr int8_t kTest = 2;
 
 const PartitionMethod& find_method(const std::string& name) {
-  std::string known;
+  std::vector<std::string> known;
   for (const PartitionMethod& method : kMethods) {
     if (method.name == name) return method;
-    known += (known.empty() ? "" : ", ") + std::string(method.name);
+    known.emplace_back(method.name);
   }
-  throw OptionError("option partition: '" + name + "' is not known; it must be one of " + known);
+  throw OptionError("option partition: '" + name + "' is not known; give one of " + join(known, ", ") +
+                    did_you_mean(name, known));
 }
 
 void check_columns(const Examples& examples) {
@@ -373,6 +374,10 @@ std::vector<PartitionName> partition_names() {
   std::vector<PartitionName> names;
   for (const PartitionMethod& method : kMethods) names.push_back({method.name, method.description});
   return names;
+}
+
+void check_partition_name(const std::string& name) {
+  find_method(name);
 }
 
 }  // namespace pf2lora

@@ -77,4 +77,7 @@ struct PartitionName {
 };
 std::vector<PartitionName> partition_names();
 
+// OptionError, with the names that there are, for a --partition that is none of them.
+void check_partition_name(const std::string& name);
+
 }  // namespace pf2lora

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/exact_sum.h"
+#include "core/memory.h"
 #include "simulation/schedule.h"
 
 namespace pf2lora {
@@ -89,6 +90,7 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
     answering = double(batches.size()) *
                 seconds_of([&] { answer(algorithm, problem, group, answers, std::span(batches).first(1)); });
   });
+  forecast.peak_bytes = int64_t(largest(comm, double(peak_memory())));
   const double kept = kept_states(options, problem, comm.size());
   for (ForecastSeconds* seconds : {&forecast.step, &evaluation})
     seconds->later = kept * seconds->later + (1 - kept) * seconds->first;

@@ -4,11 +4,22 @@
 
 #include <algorithm>
 
+#include "core/option_values.h"
+
 namespace pf2lora {
 namespace {
 
 // Resident memory of a rank of the matrix problem, which has next to no data of its own.
 constexpr int64_t kProgramBytes = int64_t{150} << 20;
+
+std::vector<std::string> idle_options(RunRequest& request, const Problem& problem) {
+  std::vector<OptionEntry> options = list_options(request.options);
+  if (request.method_options != nullptr)
+    std::ranges::copy(list_options(*request.method_options), std::back_inserter(options));
+  std::vector<InputFact> facts;
+  if (problem.task()) facts.push_back({"task", task_name(*problem.task())});
+  return describe_idle(options, request.typed, facts);
+}
 
 }  // namespace
 
@@ -66,6 +77,8 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   const auto classes = int64_t(problem.class_names().size());
   if (classes > 0) {
     plan.figures = partition_figures(problem.partition(), classes);
+    plan.client_names = problem.partition().client_names;
+    plan.classified = problem.task() == Task::classification;
   } else {  // the matrix problem has no examples
     plan.train_examples.clear();
     plan.validation_examples.clear();
@@ -74,10 +87,19 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   return plan;
 }
 
-std::vector<std::string> notes_before(const Problem& problem, const Algorithm& algorithm,
+std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state) {
-  std::vector<std::string> notes = problem.partition().notes;
+  std::vector<std::string> notes = idle_options(request, problem);
+  notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
   const ClientGroup first = state.clients.group({0}, state.common);
+  for (const Site& site : algorithm.common_level(first).level->sites()) {
+    const int64_t most = std::min(site.rows, site.columns);
+    if (request.options.rank <= most) continue;
+    notes.push_back("--rank " + std::to_string(request.options.rank) + " is more than " + site.name + " of " +
+                    std::to_string(site.rows) + " x " + std::to_string(site.columns) +
+                    " can have: an adapter of rank " + std::to_string(most) + " reaches every change of it");
+    break;
+  }
   if (!problem.partition().label_maps.empty() && !algorithm.client_level(first).level->has_head())
     notes.push_back(
         "labels conflict, but all clients read one common head, which cannot serve them: --head personal, "

@@ -4,6 +4,7 @@
 #include "simulation/placement.h"
 #include "simulation/report.h"
 #include "simulation/run_state.h"
+#include "simulation/simulate.h"
 
 namespace pf2lora {
 
@@ -11,8 +12,9 @@ namespace pf2lora {
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
                   const RunState& state, const std::vector<Group>& groups, const Communicator& comm);
 
-// What the user should know before the first round: the partition's notes, and of a head that cannot serve.
-std::vector<std::string> notes_before(const Problem& problem, const Algorithm& algorithm,
+// What the user should know before the first round: typed options without effect, the partition's notes, a
+// rank that no matrix has, a head that cannot serve.
+std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state);
 
 // All ranks. The digests of data and model among rank 0's provenance, on every rank.

@@ -29,6 +29,7 @@ struct ForecastSeconds {
 // What the rounds to come take on the ranks at hand, in seconds, from steps that were made for it.
 struct RunForecast {
   int64_t step_clients = 0;  // of the group whose step was timed
+  int64_t peak_bytes = 0;    // most memory of a rank up to the end of these steps
   ForecastSeconds step;      // a local step of that group
   ForecastSeconds train;     // the local steps of a round, on the rank that needs longest
   ForecastSeconds evaluate;  // one evaluation of all clients, on the rank that needs longest
@@ -68,7 +69,9 @@ struct RunPlan {
   std::vector<MemoryItem> memory;       // of the rank that needs most
   std::vector<int64_t> train_examples, validation_examples, test_examples;  // by client
   PartitionFigures figures;                                                 // empty in the matrix problem
-  std::optional<RunForecast> forecast;                                      // of a dry run
+  std::vector<std::string> client_names;  // by client, where the data name them
+  bool classified = true;                 // classes are what is learned, and not only what partitions go by
+  std::optional<RunForecast> forecast;    // of a dry run
 };
 
 // How far one rank's share of a round is.

@@ -85,20 +85,19 @@ void sort_by_client(std::vector<Record>& records) {
 }  // namespace
 
 RunRecorder::RunRecorder(const OutputDirectory& directory, RunFacts facts, const Problem& problem,
-                         const Algorithm& algorithm, int64_t resumed_round)
+                         const Algorithm& algorithm, std::optional<int64_t> resumed_round)
     : directory_(directory),
       facts_(std::move(facts)),
-      processes_(std::max(facts_.plan.ranks, resumed_round > 0
-                                                 ? recorded_width(directory.path(), "round", "phase_seconds")
-                                                 : 0)),
+      processes_(std::max(facts_.plan.ranks,
+                          resumed_round ? recorded_width(directory.path(), "round", "phase_seconds") : 0)),
       recorder_(directory.path(), results_schema(results_shape(facts_, problem, processes_)),
                 root_attributes(facts_), option_attributes(facts_)),
       sites_(facts_.spectra.sites),
       task_(problem.task()),
-      last_round_(resumed_round),
+      last_round_(resumed_round.value_or(0)),
       phase_seconds_(kPhaseNames.size()) {
   put_static(problem, algorithm);
-  if (resumed_round > 0) recorder_.resume(resumed_round);
+  if (resumed_round) recorder_.resume(*resumed_round);
   write_text_atomically(directory_.options(), facts_.config);
 }
 

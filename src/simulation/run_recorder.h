@@ -25,9 +25,9 @@ struct RunFacts {
 
 class RunRecorder {
  public:
-  // `resumed_round`: rounds that are done already, 0 for a new run.
+  // `resumed_round`: rounds that a resumed run has done already.
   RunRecorder(const OutputDirectory& directory, RunFacts facts, const Problem& problem,
-              const Algorithm& algorithm, int64_t resumed_round);
+              const Algorithm& algorithm, std::optional<int64_t> resumed_round);
 
   // `records` as packed by ClientScores and ClientSpectra, of all clients in any order.
   void evaluation(int64_t round, const std::vector<std::vector<double>>& records);
@@ -57,8 +57,8 @@ class RunRecorder {
   int64_t processes_;  // of this call, or of an earlier one that had more
   Recorder recorder_;
   std::vector<Site> sites_;
-  std::optional<Task> task_;            // nullopt in the matrix problem
-  std::vector<double> test_units_;      // by client
+  std::optional<Task> task_;               // nullopt in the matrix problem
+  std::vector<double> test_units_;         // by client
   std::vector<double> majority_accuracy_;  // by client
   std::vector<double> target_norms_;       // by client
   std::vector<int64_t> target_ranks_;      // by client

@@ -64,6 +64,10 @@ class Simulation {
     TimeLimit clock(options_.max_hours);
     if (!options_.profile.empty()) profile().start(profile_spans(comm_.size()));
     phases_.start();
+    if (options_.rounds == 0 && !resumed_) {  // the models as they start
+      record_models(0);
+      save("done");
+    }
     for (int64_t round = state_->round + 1; round <= options_.rounds; ++round) {
       const Stopwatch round_watch;
       std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep, work_);
@@ -79,11 +83,7 @@ class Simulation {
       state_->round = round;
       phases_.passed(Phase::all_reduce);
 
-      if (schedule_.evaluates(round)) evaluate_clients(round);
-      if (answer_shape_.task && schedule_.answers(round)) record_answers(round);
-      phases_.passed(Phase::evaluate);
-      if (schedule_.measures(round)) measure_spectra(round);
-      phases_.passed(Phase::spectra);
+      record_models(round);
       record_round(round, round_watch);
 
       clock.round_took(round_watch.seconds());
@@ -108,6 +108,7 @@ class Simulation {
 
   // ---- a round ------------------------------------------------------------------------------------------
   void train(const std::vector<Group>& groups, int64_t round, ExactSum& sum);
+  void record_models(int64_t round);
   void evaluate_clients(int64_t round);
   void record_answers(int64_t round);
   using Records = std::vector<std::vector<double>>;
@@ -149,7 +150,7 @@ class Simulation {
   AnswerShape answer_shape_;
   Texts texts_;  // of checkpoints
   RunHistory history_;
-  bool was_complete_ = false;
+  bool resumed_ = false, was_complete_ = false;
   std::optional<RunState> state_;
   std::optional<OutputDirectory> directory_;  // on rank 0
   std::optional<RunRecorder> recorder_;       // on rank 0
@@ -160,6 +161,11 @@ class Simulation {
 
 void Simulation::prepare() {
   const AlgorithmRow& row = find_algorithm(options_.algorithm);
+  const OutputMode mode =
+      comm_.together_value([&] { return output_mode(options_.resume, options_.overwrite); });
+  comm_.together([&] {
+    if (comm_.is_root()) directory_.emplace(options_.output, mode);
+  });
   comm_.together([&] {
     torch::set_num_threads(int(options_.threads));
     problem_ = make_problem(options_, row.demands, comm_.local_rank());
@@ -173,21 +179,17 @@ void Simulation::prepare() {
   problem_->pack_weights(
       [&](size_t bytes, const FillMemory& fill) { return comm_.filled_on_node(bytes, fill); });
 
-  const OutputMode mode =
-      comm_.together_value([&] { return output_mode(options_.resume, options_.overwrite); });
+  resumed_ = mode == OutputMode::resume;
   Texts provenance;
-  comm_.together([&] {
-    if (!comm_.is_root()) return;
-    directory_.emplace(options_.output, mode);
-    // Digests of large files take a while, and a dry run of a new run compares them with nothing.
-    if (!options_.dry_run || mode == OutputMode::resume) provenance = problem_->provenance();
+  comm_.together([&] {  // digests of large files take a while, and a dry run of a new run needs none
+    if (comm_.is_root() && (!options_.dry_run || resumed_)) provenance = problem_->provenance();
   });
   texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
   if (!options_.profile.empty() && !options_.dry_run) make_profile_file(comm_, options_.profile);
   comm_.together([&] {
     if (directory_ && !options_.dry_run) directory_->create();
   });
-  if (mode == OutputMode::resume) {
+  if (resumed_) {
     load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5", [&](const Texts& saved) {
       check_resumed(saved, texts_, options_, algorithm_->rounds_matter());
       history_ = read_history(find_text(saved, kHistory));
@@ -202,8 +204,8 @@ void Simulation::prepare() {
   RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, groups, comm_);
   if (options_.dry_run && options_.progress != "off") forecast(groups, plan);
   observer_.begin(plan);
-  for (const std::string& note : request_.notes) observer_.note(note);
-  for (const std::string& note : notes_before(*problem_, *algorithm_, *state_)) observer_.note(note);
+  for (const std::string& note : notes_before(request_, *problem_, *algorithm_, *state_))
+    observer_.note(note);
   begin_segment(plan);
   if (options_.dry_run) return;
   if (directory_ && !directory_->locked())
@@ -215,7 +217,7 @@ void Simulation::prepare() {
     recorder_.emplace(*directory_,
                       RunFacts{options_, request_.method_options, request_.config, history_, provenance,
                                score_shape_, plan, spectra_shape(*algorithm_, first), answer_shape_},
-                      *problem_, *algorithm_, mode == OutputMode::resume ? state_->round : 0);
+                      *problem_, *algorithm_, resumed_ ? std::optional(state_->round) : std::nullopt);
     loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size())
                                                                  : 0);
   });
@@ -277,6 +279,14 @@ Simulation::Records Simulation::ask_all_clients(const std::function<Records(cons
     }
   });
   return gather_records(comm_, mine);
+}
+
+void Simulation::record_models(int64_t round) {
+  if (schedule_.evaluates(round)) evaluate_clients(round);
+  if (answer_shape_.task && schedule_.answers(round)) record_answers(round);
+  phases_.passed(Phase::evaluate);
+  if (schedule_.measures(round)) measure_spectra(round);
+  phases_.passed(Phase::spectra);
 }
 
 void Simulation::evaluate_clients(int64_t round) {
@@ -374,7 +384,6 @@ std::string Simulation::reason_to_stop(const TimeLimit& clock) const {
 }
 
 void Simulation::finish() {
-  if (options_.rounds == 0) end_segment("done");
   comm_.together([&] {
     if (!recorder_) return;
     recorder_->finish(history_);

@@ -12,7 +12,7 @@ struct RunRequest {
   OptionSet* method_options = nullptr;  // those of options.algorithm, null when it has none
   std::string config;                   // an ini file that reproduces the run
   std::vector<Attribute> provenance;    // of the program: version, commit, command line, libraries
-  std::vector<std::string> notes = {};  // for the user, before the first round
+  std::vector<std::string> typed = {};  // options of which the user is told where they have no effect
 };
 
 struct RunOutcome {

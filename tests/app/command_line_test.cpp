@@ -247,27 +247,34 @@ TEST_F(CommandLine, TheRecordedConfigurationHoldsNoFlagOfThisCall) {
             printed(parse({"--rank", "3"})));
 }
 
-TEST_F(CommandLine, NotesTypedOptionsThatHaveNoEffect) {
+TEST_F(CommandLine, TellsTypedOptionsFromThoseOfFiles) {
   const std::string path = file("shared.ini", "label-sort = 0.5\nmatrix-rows = 3\n");
-  EXPECT_THAT(parse({"--config", path, "--dirichlet-alpha", "0.3"}).notes, ElementsAre());
-  EXPECT_THAT(parse({"--label-sort", "0.9", "--algorithm", "homlora", "--client-rank=3"}).notes,
-              ElementsAre("--label-sort has no effect with --partition dirichlet, only with label-sort",
-                          "--client-rank has no effect with --algorithm homlora, only with pf2lora"));
-  EXPECT_THAT(parse({"--algorithm", "staged", "--stages", "3"}).notes, ElementsAre());
+  EXPECT_THAT(parse({"--config", path, "--dirichlet-alpha", "0.3", "--clients=4"}).typed,
+              ElementsAre("config", "dirichlet-alpha", "clients"));
+}
+
+TEST_F(CommandLine, KnowsWhatOthersCallOptionsAndMethods) {
+  EXPECT_THAT(refusal({"--lr", "1"}), HasSubstr("did you mean 'learning-rate'?"));
+  EXPECT_THAT(refusal({"--num_beams", "4"}), HasSubstr("did you mean 'beams'?"));
+  EXPECT_THAT(refusal({"--config", file("flower.ini", "fraction-fit = 0.1\n")}),
+              HasSubstr("line 1: option 'fraction-fit' is not known; did you mean 'clients-per-round'?"));
+  EXPECT_THAT(refusal({"--algorithm", "FedAvg"}), HasSubstr("did you mean 'homlora'?"));
 }
 
 TEST_F(CommandLine, OptionsNeedOthersThatCanBeGiven) {
   Options options;
   const std::vector<OptionEntry> entries = list_options(options);
+  std::map<std::string, std::vector<std::string>> names = {{"algorithm", {"pf2lora", "prompt", "prefix"}}};
+  for (const PartitionName& row : partition_names()) names["partition"].emplace_back(row.name);
   for (const OptionEntry& entry : entries) {
     for (const Condition& c : entry.constraint.conditions) {
+      if (c.option == "task") continue;  // of the dataset
       const auto other = std::ranges::find(entries, c.option, &OptionEntry::name);
       ASSERT_NE(other, entries.end()) << entry.name;
-      std::vector<std::string> choices = other->constraint.choices;
-      if (c.option == "partition")
-        for (const PartitionName& row : partition_names()) choices.emplace_back(row.name);
-      if (c.option == "algorithm") choices.insert(choices.end(), {"pf2lora", "prompt", "prefix"});
-      EXPECT_THAT(choices, testing::IsSupersetOf(c.values)) << entry.name;
+      for (const std::string& value : c.values) EXPECT_NO_THROW(assign_value(*other, value)) << entry.name;
+      if (names.contains(c.option)) {
+        EXPECT_THAT(names[c.option], testing::IsSupersetOf(c.values)) << entry.name;
+      }
     }
   }
 }

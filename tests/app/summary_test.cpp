@@ -231,6 +231,7 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
   EXPECT_THAT(plan_text(plan), Not(HasSubstr("Time")));
   plan.groups_by_rank = {};  // so that the rows of ranks are the forecast's
   plan.forecast = RunForecast{.step_clients = 2,
+                              .peak_bytes = int64_t{3} << 20,
                               .step = {2, 1.5},
                               .train = {70, 50},
                               .evaluate = {30, 20},
@@ -248,6 +249,7 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
   EXPECT_EQ(cells(text, "answers of all clients, in 2 rounds"), (Cells{"1", "min", "30", "s"}));
   EXPECT_EQ(cells(text, "rounds 1 to 12, with 6 evaluations"), (Cells{"12", "min", "00", "s"}));
   EXPECT_EQ(cells(text, "1 "), (Cells{"50.0", "s", "100.0%"}));
+  EXPECT_THAT(text, HasSubstr("A rank had 3.0 MiB at most in the steps made now"));
   EXPECT_EQ(cells(text, "2 "), (Cells{"30.0", "s", "83.3%"}));
 }
 
@@ -277,6 +279,20 @@ TEST(PrintPlan, ShowsWhatClientsHoldAndTheRangeOverThem) {
   EXPECT_EQ(cells(text, "19 "), (Cells{"5", "0", "5", "1", "0.00", "100.0"}));
   EXPECT_THAT(text, AllOf(HasSubstr("  ...\n"), Not(HasSubstr("\n  20 "))));
   EXPECT_EQ(cells(text, "median "), (Cells{"5", "0", "5", "1", "0.00", "100.0"}));
+
+  plan.figures.clients[1].permuted = false;
+  plan.classified = false;  // what partitions go by, and no labels
+  plan.client_names = {"fast food", "twenty-three letters of\u00e9\u00e9"};
+  plan.partition = "field";
+  text = plan_text(plan);
+  EXPECT_THAT(text, AllOf(HasSubstr("examples of a client\n"), HasSubstr("largest group, %"),
+                          HasSubstr("of a client's groups"), Not(HasSubstr("label"))));
+  EXPECT_THAT(text, AllOf(HasSubstr("\n  0 fast food "), HasSubstr("\n  1 twenty-three letters of... ")));
+  plan.figures.clients.assign(2, {5, 0, 5, 1, 0, 1, false});
+  plan.figures.mean_label_distance = 0;
+  text = plan_text(plan);
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("largest group")), Not(HasSubstr("Jensen"))));
+  EXPECT_EQ(cells(text, "0 fast food "), (Cells{"5", "5"}));
 
   plan.figures.clients.clear();  // the matrix problem
   EXPECT_THAT(plan_text(plan), Not(HasSubstr("Partition")));

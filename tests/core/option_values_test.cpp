@@ -207,6 +207,32 @@ TEST(DescribeIdle, TellsWhatPromptsDoNotUse) {
               ElementsAre("--targets has no effect with --problem matrix, only with transformer"));
 }
 
+TEST(DescribeIdle, GoesByOtherOptionsAndByTheTaskOfTheDataset) {
+  Options options;
+  options.algorithm = "homlora";
+  const auto idle = [&](const Entries& given, const std::vector<InputFact>& facts = {}) {
+    return describe_idle(list_options(options), given, facts);
+  };
+  EXPECT_THAT(idle({"label-sort", "dirichlet-alpha", "client-rank"}),
+              ElementsAre("--label-sort has no effect with --partition dirichlet, only with label-sort",
+                          "--client-rank has no effect with --algorithm homlora, only with pf2lora"));
+  options.generate_tokens = 0;
+  const Entries of_texts = {"beams", "length-penalty", "span-tokens", "pooling"};
+  EXPECT_THAT(idle(of_texts), ElementsAre("--beams has no effect with --generate-tokens 0",
+                                          "--length-penalty has no effect with --generate-tokens 0"));
+  options.generate_tokens = 64;
+  EXPECT_THAT(
+      idle(of_texts, {{"task", "generation"}}),
+      ElementsAre("--pooling has no effect with the task generation, only with classification, regression",
+                  "--span-tokens has no effect with the task generation, only with span",
+                  "--length-penalty has no effect with --beams 1"));
+  EXPECT_THAT(
+      idle(of_texts, {{"task", "classification"}}),
+      ElementsAre("--span-tokens has no effect with the task classification, only with span",
+                  "--beams has no effect with the task classification, only with generation",
+                  "--length-penalty has no effect with the task classification, only with generation"));
+}
+
 TEST(Check, AcceptsTheDefaults) {
   EXPECT_NO_THROW(check(Options()));
 }

@@ -363,5 +363,17 @@ TEST(MajorityClassAccuracy, IsThePartOfTheTestSetInTheMostFrequentTrainingClass)
   EXPECT_TRUE(std::isnan(majority_class_accuracy(Counts{3, 5}, Counts{0, 0})));
 }
 
+TEST(CheckPartitionName, NamesThoseThatThereAre) {
+  EXPECT_NO_THROW(check_partition_name("field"));
+  try {
+    check_partition_name("dirichelet");
+    FAIL() << "accepted";
+  } catch (const OptionError& error) {
+    EXPECT_STREQ(error.what(),
+                 "option partition: 'dirichelet' is not known; give one of dirichlet, label-sort, shards, "
+                 "quantity, field, iid, pooled; did you mean 'dirichlet'?");
+  }
+}
+
 }  // namespace
 }  // namespace pf2lora

@@ -70,17 +70,24 @@ def make_small_text(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory) -> Path:
-    """A folder with a text run (run/results.h5) that the command has reported (run/report), and its report again."""
+    """A folder with a text run (run/results.h5) that the command has reported (run/report)."""
     return made_once(tmp_path_factory, "reported", make_reported)
 
 
 def make_reported(folder: Path) -> None:
     sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
-    from analysis import report
     from results_files import text_run
 
-    path = text_run(folder / "run" / "results.h5", adapted=(10,), held_out=1)
+    text_run(folder / "run" / "results.h5", adapted=(10,), held_out=1)
     done = subprocess.run([sys.executable, "-m", "analysis.report", folder / "run"], cwd=ROOT, text=True,
                           capture_output=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, f"{folder / 'run' / 'report' / 'report.html'}\n"), done.stderr
-    report.write_report([path], folder / "again")
+
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Reports whose figures are made but not drawn, for tests of their texts: drawing takes most of the time."""
+    sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
+    from analysis import style
+
+    monkeypatch.setattr(style.Plot, "save", lambda plot, directory: [])
+    monkeypatch.setattr(style.Plot, "data_uri", lambda plot: "data:,")

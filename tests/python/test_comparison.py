@@ -465,7 +465,7 @@ def test_an_unknown_reference_is_refused(three, capsys):
     assert "pf2lora, homlora, local" in capsys.readouterr().err
 
 
-def test_the_report_of_matrix_runs_compares_errors(tmp_path):
+def test_the_report_of_matrix_runs_compares_errors(tmp_path, undrawn):
     def write(path, rounds, **how):
         return matrix_run(path, rounds=rounds, **how)
 
@@ -485,7 +485,7 @@ def test_the_report_of_matrix_runs_compares_errors(tmp_path):
 
 
 @needs_program
-def test_a_sweep_and_its_report_fit_together(tmp_path):
+def test_a_sweep_and_its_report_fit_together(tmp_path, undrawn):
     (tmp_path / "grid.toml").write_text("""
 [options]
 config = "jobs/experiments/synthetic.ini"

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -405,11 +404,6 @@ def test_what_stands_out_over_configurations_of_known_rank(tmp_path):
 
 
 # ---- the page ---------------------------------------------------------------------------------------------
-def run_report(*arguments):
-    return subprocess.run([sys.executable, "-m", "analysis.report", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, timeout=300)
-
-
 def test_the_report_of_a_run_links_its_rank_study(reported):
     folder = reported / "run" / "report"
     html = (folder / "rank_study.html").read_text()
@@ -425,7 +419,7 @@ def test_the_report_of_a_run_links_its_rank_study(reported):
     assert not re.search(r"nan|inf\b|None", markdown) and "<script" not in html
 
 
-def test_a_method_with_one_adapter_for_all_has_no_rank_study(tmp_path):
+def test_a_method_with_one_adapter_for_all_has_no_rank_study(tmp_path, undrawn):
     path = text_run(tmp_path / "results.h5", algorithm="homlora", own=0)
     with h5py.File(path, "r+") as file:
         file["total_singular_values"][...] = file["total_singular_values"][:, :1]
@@ -433,7 +427,7 @@ def test_a_method_with_one_adapter_for_all_has_no_rank_study(tmp_path):
     assert not (page.parent / "rank_study.html").exists() and "rank_study" not in page.read_text()
 
 
-def test_the_report_of_a_folder_studies_every_setting(tmp_path):
+def test_the_report_of_a_folder_studies_every_setting(tmp_path, undrawn):
     listed = []
     for seed in (1, 2):
         for setting, options in (("skewed", {"partition": "dirichlet", "dirichlet-alpha": 0.1}),
@@ -450,8 +444,7 @@ def test_the_report_of_a_folder_studies_every_setting(tmp_path):
                 listed.append({"path": place, "setting": setting, "method": method, "seed": str(seed), "rounds": 3,
                                "tuned": {}})
     (tmp_path / "sweep.json").write_text(json.dumps({"format": "pf2lora-sweep", "format_version": 1, "runs": listed}))
-    done = run_report(tmp_path, "--details", "1")
-    assert done.returncode == 0, done.stderr
+    assert report.main([str(tmp_path), "--details", "1"]) == 0
     html = (tmp_path / "report" / "rank_study.html").read_text()
     assert 'href="rank_study.html"' in (tmp_path / "report" / "report.html").read_text()
     for label in ("skewed: pf2lora: ", "skewed: local: ", "alike: pf2lora: ", "alike: local: "):

@@ -15,7 +15,7 @@ from program import MATRIX, assert_same, bits, children, digests, needs_program,
 from program import assert_refused, contents
 
 pytestmark = needs_program
-LONG = {**MATRIX, "clients": 5, "clients-per-round": 3, "lockstep": 1, "rounds": 400, "checkpoint-every": 4,
+LONG = {**MATRIX, "clients": 5, "clients-per-round": 3, "lockstep": 1, "rounds": 240, "checkpoint-every": 4,
         "evaluate-every": 10, "spectra-every": 10}
 
 

@@ -242,6 +242,28 @@ def test_partitions_share_no_example_and_keep_proportions(small_text, tmp_path):
 # The acceptance of the synthetic problem
 
 
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_run_of_no_rounds_records_the_models_as_they_start_and_can_go_on(ranks, small_text, tmp_path):
+    options = {**small_text, "output": tmp_path / "run"}
+    done = run({**options, "rounds": 0}, ranks)
+    assert "Evaluation after round 0" in done.stdout
+    for name in re.findall(r"^  .*?(\S+)$", done.stdout.partition("\nFiles\n")[2], re.M):
+        assert (ROOT / name).is_file(), name
+    assert analysis.check_format(tmp_path / "run" / "results.h5") == []
+    with h5py.File(tmp_path / "run" / "results.h5") as file:
+        start = file["common_loss"][0]
+        assert file["evaluation"][...].tolist() == [0] and file["round"].shape == (0,) and (start > 0).all()
+        np.testing.assert_array_equal(file["personal_loss"][0], start)
+    assert "complete: all 0 rounds" in run({**options, "rounds": 0, "resume": True}).stdout
+    run({**options, "resume": True}, ranks)
+    wanted = bits(tmp_path / "wanted", small_text)
+    found = digests(tmp_path / "run")
+    assert all(found[name] == bits_of for name, bits_of in wanted.items() if name.startswith("adapters.h5:"))
+    with h5py.File(tmp_path / "run" / "results.h5") as file:
+        assert file["evaluation"][...].tolist() == list(range(small_text["rounds"] + 1))
+        np.testing.assert_array_equal(file["common_loss"][0], start)
+
+
 def test_known_ranks_are_found(tmp_path):
     """PF2LoRA finds targets of rank 3 and 5; HOMLoRA ends at the best common adapter of rank 4."""
     config = {"config": ROOT / "jobs" / "experiments" / "synthetic.ini", "progress": "off"}

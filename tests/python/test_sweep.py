@@ -239,11 +239,11 @@ method = [{name = "wild", learning-rate = 1e9}, {name = "calm"}]
 LONG_GRID = """
 [options]
 config = "jobs/experiments/synthetic.ini"
-rounds = 400
+rounds = 240
 clients = 4
-checkpoint-every = 20
-evaluate-every = 200
-spectra-every = 200
+checkpoint-every = 12
+evaluate-every = 120
+spectra-every = 120
 [grid]
 seed = [1, 2, 3]
 """
