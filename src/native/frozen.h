@@ -103,9 +103,8 @@ void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int
       return;
     }
   const T* panels = frozen.template panels<T>();
-  constexpr size_t kMost = 4;
-  std::array<Term<T>, kMost> terms{{{panels == nullptr ? nullptr : a, a_row, 1, frozen.depth, panels,
-                                     kernels.panel, frozen.depth * kernels.panel}}};
+  std::array<Term<T>, kMostTerms> terms{{{panels == nullptr ? nullptr : a, a_row, 1, frozen.depth, panels,
+                                          kernels.panel, frozen.depth * kernels.panel}}};
   std::copy(others.begin(), others.end(), terms.begin() + 1);
   kernels.product(std::span(terms).first(1 + others.size()), rows, columns, c, bias, add);
 }

@@ -21,6 +21,8 @@ struct Term {
   int64_t b_depth = 0, b_panel = 0;
 };
 
+inline constexpr int64_t kMostTerms = 4;  // of one call of Kernels::product
+
 enum class Activation { gelu, gelu_tanh, relu, silu, tanh };
 
 // Which tokens attend to which: example i of a packed batch holds the rows [offsets[i], offsets[i + 1]) of
@@ -93,7 +95,8 @@ struct Kernels {
   // (b_depth = panel, b_panel = depth * panel); columns beyond the last are 0.
   void (*pack_panels)(const T* from, int64_t from_depth, int64_t from_column, int64_t depth, int64_t columns,
                       T* to);
-  // c [rows, columns] = sum of the terms + bias [columns] (nullptr: 0) + c where `add` says so.
+  // c [rows, columns] = sum of the terms (at most kMostTerms) + bias [columns] (nullptr: 0) + c where `add`
+  // says so.
   void (*product)(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Rows<T> c, const T* bias,
                   bool add);
 

@@ -12,12 +12,27 @@ class Product {
   using C = Tiles<P, T>;
 
  public:
-  // c [rows, columns] = the sum of `count` terms, on top of what target says.
+  // c [rows, columns] = the sum of `count` terms, on top of what target says. A very deep sum is made a part
+  // of its depth at a time, each on top of what stands in c, so that a block of A, one of c and a panel of B
+  // stay in the second-level cache together. No bit depends on it.
   static void run(const Term<T>* terms, int64_t count, int64_t rows, int64_t columns,
                   const Target<T>& target) {
-    const Sum sum{terms, count, target};
-    const int64_t chunks = C::parts(rows, sum.chunk_rows());
-    for (int64_t i = 0; i < chunks; ++i) C::run(sum, rows * i / chunks, rows * (i + 1) / chunks, columns);
+    int64_t depth = 0;
+    for (const Term<T>* term = terms; term != terms + count; ++term) depth += depth_of(*term);
+    const int64_t parts = depth > deep ? C::parts(depth, deep / 2) : 1;
+    const int64_t chunks = C::parts(rows, chunk_rows(depth / parts));
+    const int64_t broad =
+        parts == 1 ? columns : C::parts(cached, C::parts(rows, chunks) * C::panel) * C::panel;
+    for (int64_t i = 0; i < chunks; ++i)
+      for (int64_t left = 0; left < columns; left += broad)
+        for (int64_t part = 0; part < parts; ++part) {
+          Term<T> cut[kMostTerms];
+          const int64_t used = slice(terms, count, depth * part / parts, depth * (part + 1) / parts, cut);
+          const Sum sum{cut, used, part == 0 ? target : Target<T>{target.c, nullptr, /*add=*/true}};
+          const int64_t right = left + broad < columns ? left + broad : columns;
+          for (int64_t column = left; column < right; column += C::panel)
+            C::run(sum, rows * i / chunks, rows * (i + 1) / chunks, column, columns);
+        }
   }
 
   // sums += the tile's part of the term.
@@ -39,10 +54,39 @@ class Product {
   }
 
  private:
+  static constexpr int64_t deep = 1024, cached = 400 * 1024 / sizeof(T);  // numbers of a block
+
+  // Rows whose part of A stays in the second-level cache while the panels of B pass.
+  static int64_t chunk_rows(int64_t depth) {
+    const int64_t tiles = cached / ((depth + 1) * P::tile_rows);
+    return (tiles > 1 ? tiles : 1) * P::tile_rows;
+  }
+
+  static int64_t depth_of(const Term<T>& term) {
+    return term.a == nullptr ? 0 : term.depth;
+  }
+
+  // The terms within [begin, end) of their depths, one after another; returns how many.
+  static int64_t slice(const Term<T>* terms, int64_t count, int64_t begin, int64_t end, Term<T>* cut) {
+    int64_t used = 0;
+    for (const Term<T>* term = terms; term != terms + count; ++term) {
+      const int64_t depth = depth_of(*term), from = begin > 0 ? begin : 0, to = end < depth ? end : depth;
+      if (from < to) {
+        cut[used] = *term;
+        cut[used].a += from * term->a_depth;
+        cut[used].b += from * term->b_depth;
+        cut[used++].depth = to - from;
+      }
+      begin -= depth;
+      end -= depth;
+    }
+    return used;
+  }
+
   struct Sum {
     const Term<T>* terms;
     int64_t count;
-    const Target<T>& target;
+    const Target<T> target;
 
     template <int height, int vectors>
     [[gnu::always_inline]] void tile(const Tile& tile) const {
@@ -51,16 +95,6 @@ class Product {
       for (const Term<T>* term = terms; term != terms + count; ++term)
         if (term->a != nullptr) accumulate(*term, tile, sums);
       C::finish(target, tile, sums);
-    }
-
-    // Rows whose part of A stays in the second-level cache while the panels of B pass.
-    int64_t chunk_rows() const {
-      constexpr int64_t cached = 400 * 1024 / sizeof(T);
-      int64_t depth = 1;
-      for (const Term<T>* term = terms; term != terms + count; ++term)
-        if (term->a != nullptr) depth += term->depth;
-      const int64_t tiles = cached / (depth * P::tile_rows);
-      return (tiles > 1 ? tiles : 1) * P::tile_rows;
     }
   };
 };

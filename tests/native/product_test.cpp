@@ -51,32 +51,35 @@ Term<T> term_of(const Kernels<T>& table, const Factors& factors) {
 
 constexpr std::array<int64_t, 9> kSizes{0, 1, 5, 8, 12, 13, 31, 40, 67};
 
-// Sums of three terms: frozen, low-rank and transposed.
+// Of the sum of three terms: frozen, low-rank and transposed.
+template <class T>
+double product_difference(const Kernels<T>& table, int64_t rows, int64_t columns, int64_t depth, bool add) {
+  const std::array factors{make_factors(table, rows, depth, columns, false, Storage::packed),
+                           make_factors(table, rows, 3, columns, true, Storage::rows),
+                           make_factors(table, rows, 7, columns, false, Storage::packed_from_transpose)};
+  const std::array terms{term_of(table, factors[0]), Term<T>{}, term_of(table, factors[1]),
+                         term_of(table, factors[2])};
+  const Tensor bias = rows % 2 == 0 ? draw({columns}, type_of<T>()) : Tensor();
+  const Tensor memory = draw({rows, columns + 9}, type_of<T>()), before = memory.clone();
+  Tensor expected =
+      add ? before.narrow(1, 0, columns).to(torch::kFloat64) : torch::zeros({rows, columns}, torch::kFloat64);
+  for (const Factors& f : factors)
+    expected = expected + torch::mm(f.a.to(torch::kFloat64), f.b.to(torch::kFloat64));
+  if (bias.defined()) expected = expected + bias;
+  table.product(terms, rows, columns, {data<T>(memory), memory.stride(0)}, data<T>(bias), add);
+  EXPECT_TRUE(same_bits(memory.narrow(1, columns, 9), before.narrow(1, columns, 9)))
+      << "columns beyond " << columns << " were written";
+  return difference(memory.narrow(1, 0, columns), expected);
+}
+
 template <class T>
 double worst_product(const Kernels<T>& table) {
   double worst = 0;
-  for (const int64_t rows : kSizes)
-    for (const int64_t columns : kSizes)
-      for (const int64_t depth : {0, 1, 10, 37})
-        for (const bool add : {false, true}) {
-          const std::array factors{
-              make_factors(table, rows, depth, columns, false, Storage::packed),
-              make_factors(table, rows, 3, columns, true, Storage::rows),
-              make_factors(table, rows, 7, columns, false, Storage::packed_from_transpose)};
-          const std::array terms{term_of(table, factors[0]), Term<T>{}, term_of(table, factors[1]),
-                                 term_of(table, factors[2])};
-          const Tensor bias = rows % 2 == 0 ? draw({columns}, type_of<T>()) : Tensor();
-          const Tensor memory = draw({rows, columns + 9}, type_of<T>()), before = memory.clone();
-          Tensor expected = add ? before.narrow(1, 0, columns).to(torch::kFloat64)
-                                : torch::zeros({rows, columns}, torch::kFloat64);
-          for (const Factors& f : factors)
-            expected = expected + torch::mm(f.a.to(torch::kFloat64), f.b.to(torch::kFloat64));
-          if (bias.defined()) expected = expected + bias;
-          table.product(terms, rows, columns, {data<T>(memory), memory.stride(0)}, data<T>(bias), add);
-          worst = std::max(worst, difference(memory.narrow(1, 0, columns), expected));
-          EXPECT_TRUE(same_bits(memory.narrow(1, columns, 9), before.narrow(1, columns, 9)))
-              << "columns beyond " << columns << " were written";
-        }
+  for (const bool add : {false, true})
+    for (const int64_t rows : kSizes)
+      for (const int64_t columns : kSizes)
+        for (const int64_t depth : {0, 1, 10, 37})
+          worst = std::max(worst, product_difference(table, rows, columns, depth, add));
   return worst;
 }
 
@@ -86,6 +89,16 @@ TEST_P(Product, SumsItsTermsInDouble) {
 
 TEST_P(Product, SumsItsTermsInFloat) {
   EXPECT_LT(worst_product(table<float>()), 3e-6);
+}
+
+// In parts of the depth, and blocks of rows and columns.
+TEST_P(Product, SumsDeepTerms) {
+  for (const bool add : {false, true})
+    for (const int64_t rows : {1, 230})
+      for (const int64_t columns : {13, 2100}) {
+        EXPECT_LT(product_difference(table<double>(), rows, columns, 2500, add), 1e-13);
+        EXPECT_LT(product_difference(table<float>(), rows, columns, 2500, add), 2e-5);
+      }
 }
 
 TEST_P(Product, WithoutTermsIsTheBias) {
