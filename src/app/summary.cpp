@@ -49,13 +49,25 @@ std::string scored_clients(const RunSummary& summary) {
 
 using ByClient = std::vector<double>;
 
+// Whether what a client deploys is the common model, as in methods without a part of the clients' own.
+bool one_model(const RunSummary& summary) {
+  const auto alike = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  return (any_measured(summary.common_loss) || any_measured(summary.common_accuracy)) &&
+         std::ranges::equal(summary.common_loss, summary.personal_loss, alike) &&
+         std::ranges::equal(summary.common_accuracy, summary.personal_accuracy, alike);
+}
+
 // Calls add(title, values of the part's clients) for every model: common, personal, and after local steps.
 void for_each_model(const RunSummary& summary, ByClient RunSummary::*common, ByClient RunSummary::*personal,
                     ByClient AdaptedScores::*adapted, const std::string& prefix, const auto& part,
                     const auto& add) {
   const int64_t held_out = summary.held_out_clients;
-  add(prefix + "common", part(summary.*common, held_out));
-  add(prefix + "personal", part(summary.*personal, held_out));
+  if (one_model(summary)) {
+    add(prefix + "common = personal", part(summary.*common, held_out));
+  } else {
+    add(prefix + "common", part(summary.*common, held_out));
+    add(prefix + "personal", part(summary.*personal, held_out));
+  }
   for (const AdaptedScores& scores : summary.adapted)
     add(prefix + "adapted by " + std::to_string(scores.steps) + " local steps",
         part(scores.*adapted, held_out));
@@ -78,13 +90,14 @@ void print_accuracy(std::ostream& out, const RunSummary& summary) {
   if (rows.size() == unscored) return;
   const auto personal = of_training(summary.personal_accuracy, held_out),
              common = of_training(summary.common_accuracy, held_out);
-  add("gain of personal over common", differences(personal, common));
+  if (!one_model(summary)) add("gain of personal over common", differences(personal, common));
   add("held out: majority class", of_held_out(summary.majority_accuracy, held_out));
   add_scores("held out: ", of_held_out);
   out << "\nEvaluation after round " << summary.evaluated_round << '\n' << align_columns(rows);
-  print_harmed(out, personal, common);
+  if (!one_model(summary)) print_harmed(out, personal, common);
   if (summary.adapted.empty())
-    out << "  not evaluated after local adaptation (--adaptation-steps 10 would)\n";
+    out << "  not evaluated after local adaptation (--adaptation-steps " << summary.local_steps
+        << " would)\n";
 }
 
 // The mean loss of a unit, of text; the matrix problem has a table of its own.

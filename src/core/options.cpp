@@ -78,7 +78,9 @@ void Options::visit(OptionVisitor& v) {
            "file for the times of phases and operations, as trace viewers read them (Perfetto, "
            "chrome://tracing)",
            anything());
-  v.option("dry-run", dry_run, "check everything, print placement, memory and bytes a round, train nothing");
+  v.option(
+      "dry-run", dry_run,
+      "check everything, make a few steps, print placement, memory, time and bytes a round, keep nothing");
 
   v.group("problem");
   v.option("problem", problem, "what is learned: text, or the synthetic matrices",

@@ -57,12 +57,12 @@ std::vector<std::vector<int64_t>> share_in_proportion(PartitionProblem& problem,
     }
   }
   if (smaller > 0)
-    problem.notes.push_back(
-        kind + " sets smaller than their share for " + std::to_string(smaller) + " of " +
-        std::to_string(problem.clients) + " clients, since classes that they hold have too few " + kind +
-        " rows to keep the proportions of training (client " + std::to_string(poorest) + ": " +
-        std::to_string(targets[poorest] - largest_loss) + " instead of " + std::to_string(targets[poorest]) +
-        "); with --examples-per-client and --test-examples-per-client both are drawn to fit");
+    problem.notes.push_back(kind + " sets smaller than their share for " + std::to_string(smaller) + " of " +
+                            std::to_string(problem.clients) + " clients, whose classes have too few " + kind +
+                            " rows (client " + std::to_string(poorest) + ": " +
+                            std::to_string(targets[poorest] - largest_loss) + " instead of " +
+                            std::to_string(targets[poorest]) +
+                            "); --examples-per-client with --test-examples-per-client fits both");
   if (filled.moved > 0)
     problem.notes.push_back(std::to_string(filled.moved) + " " + kind +
                             " rows are of another class of their client than "

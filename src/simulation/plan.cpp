@@ -21,6 +21,20 @@ std::vector<std::string> idle_options(RunRequest& request, const Problem& proble
   return describe_idle(options, request.typed, facts);
 }
 
+// Of clients whose accuracy says nothing, "" where there are none.
+std::string single_classes(const Problem& problem) {
+  if (problem.task() != Task::classification || problem.class_names().size() < 2) return "";
+  const std::vector<ClientExamples>& clients = problem.partition().clients;
+  const auto single = std::ranges::count_if(clients, [&](const ClientExamples& client) {
+    const std::vector<int64_t> counts = problem.class_counts(client.train);
+    return std::ranges::count_if(counts, [](int64_t count) { return count > 0; }) == 1;
+  });
+  if (single == 0) return "";
+  return std::to_string(single) + " of " + std::to_string(clients.size()) +
+         " clients hold examples of one class alone, which a personal model need only always answer: see the "
+         "majority class beside its accuracy";
+}
+
 }  // namespace
 
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
@@ -91,6 +105,7 @@ std::vector<std::string> notes_before(RunRequest& request, const Problem& proble
                                       const RunState& state) {
   std::vector<std::string> notes = idle_options(request, problem);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
+  if (const std::string note = single_classes(problem); !note.empty()) notes.push_back(note);
   const ClientGroup first = state.clients.group({0}, state.common);
   for (const Site& site : algorithm.common_level(first).level->sites()) {
     const int64_t most = std::min(site.rows, site.columns);

@@ -135,6 +135,7 @@ struct RunSummary {
   int64_t rounds = 0;       // of the whole run
   int64_t rounds_done = 0;  // fewer when it was stopped and can be resumed
   int64_t evaluated_round = 0;
+  int64_t local_steps = 0;                // of a client in a round
   double seconds = 0;                     // of this call
   int64_t held_out_clients = 0;           // the last ones of what is by client
   std::string right = "accuracy";         // what shares of right answers are called

@@ -46,6 +46,7 @@ RunSummary RunRecorder::summary(double seconds) const {
   summary.rounds = facts_.options.rounds;
   summary.rounds_done = last_round_;
   summary.evaluated_round = evaluated_round_;
+  summary.local_steps = facts_.options.local_steps;
   summary.seconds = seconds;
 
   const int64_t training = facts_.options.clients - facts_.options.held_out_clients;

@@ -109,10 +109,23 @@ TEST(PrintSummary, GivesHeldOutClientsLinesOfTheirOwn) {
   EXPECT_THAT(summary_of(measured_run()), Not(HasSubstr("held out")));
 }
 
+TEST(PrintSummary, TellsOneModelOnce) {
+  RunSummary summary = measured_run();
+  summary.personal_accuracy = summary.common_accuracy;
+  summary.common_loss = {1, 2, 3, 4};
+  summary.personal_loss = {1, 2, 3, 5};
+  EXPECT_THAT(summary_of(summary), Not(HasSubstr("common = personal")));
+  summary.personal_loss = summary.common_loss;
+  const std::string text = summary_of(summary);
+  EXPECT_EQ(cells(text, "common = personal").size(), 6u);
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("\n  personal")), Not(HasSubstr("gain of"))));
+}
+
 TEST(PrintSummary, SaysWhereNothingWasAdapted) {
   RunSummary summary = measured_run();
+  summary.local_steps = 3;
   EXPECT_THAT(summary_of(summary),
-              HasSubstr("\n  not evaluated after local adaptation (--adaptation-steps 10 would)\n"));
+              HasSubstr("\n  not evaluated after local adaptation (--adaptation-steps 3 would)\n"));
   summary.adapted = {{5, {0.9, 0.9, 0.9, 0.8}}};
   EXPECT_THAT(summary_of(summary), Not(HasSubstr("--adaptation-steps")));
   EXPECT_THAT(summary_of({}), Not(HasSubstr("--adaptation-steps")));
