@@ -37,7 +37,7 @@ ARCHITECTURES = {
 
 
 def by_module(pairs: dict[str, Pair], architecture: Architecture) -> dict[str, Pair]:
-    """Pairs by site (no client axis) as pairs by module of the base model: the parts of a fused module become one."""
+    """Pairs of one scale by site (no client axis) by module of the base model: parts of a fused module become one."""
     name, parts = architecture.fused
     found: dict[str, Pair] = {}
     fused: dict[str, dict[str, Pair]] = {}
@@ -50,10 +50,15 @@ def by_module(pairs: dict[str, Pair], architecture: Architecture) -> dict[str, P
     return found | {module: _placed(given, parts) for module, given in fused.items()}
 
 
+def folded(pair: Pair) -> Pair:
+    """The same update at scale 1: the scale is in up."""
+    return Pair(pair.down.astype(np.float64), pair.scale * pair.up.astype(np.float64), 1.0)
+
+
 def beside(pairs: list[Pair]) -> Pair:
-    """Pairs of one matrix as one whose update is their sum: down [sum of r, in], up [out, sum of r], scale 1."""
-    down = np.concatenate([pair.down.astype(np.float64) for pair in pairs])
-    return Pair(down, np.concatenate([pair.scale * pair.up.astype(np.float64) for pair in pairs], axis=1), 1.0)
+    """Pairs of one matrix and one scale as one whose update is their sum: down [sum of r, in], up [out, sum of r]."""
+    down = np.concatenate([pair.down for pair in pairs])
+    return Pair(down, np.concatenate([pair.up for pair in pairs], axis=1), pairs[0].scale)
 
 
 def _placed(given: dict[str, Pair], parts: tuple[str, ...]) -> Pair:

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from . import command, export_readme, measure
-from .architectures import ARCHITECTURES, Architecture, beside, by_module
+from .architectures import ARCHITECTURES, Architecture, beside, by_module, folded
 from .loader import Adapters, FormatError, Pair, load_adapters, load_scores
 
 TASKS = {"features": "FEATURE_EXTRACTION", "classification": "SEQ_CLS", "language-model": "CAUSAL_LM"}
@@ -39,8 +39,8 @@ class Head:
         return {"weight": self.weight, "bias": self.bias} | dict(zip(("dense.weight", "dense.bias"), self.dense))
 
 
-def one_lora(adapters: Adapters, client: int | None) -> dict[str, Pair]:
-    """What a client adds to each site (None: the common part alone) as a pair of scale 1: down [r, in], up [out, r].
+def levels(adapters: Adapters, client: int | None) -> dict[str, list[Pair]]:
+    """The pairs that a client adds to each site (None: the common one alone): down [r, in], up [out, r].
 
     Throws FormatError, which names it, where something is no LoRA or there is none.
     """
@@ -53,7 +53,7 @@ def one_lora(adapters: Adapters, client: int | None) -> dict[str, Pair]:
     if client is None:
         if not adapters.common:
             raise FormatError("there is no common adapter; give --client")
-        return {site: beside([pair]) for site, pair in adapters.common.items()}
+        return {site: [pair] for site, pair in adapters.common.items()}
     if any(pair.combines == "gated" for pair in adapters.client.values()):
         raise FormatError("the common and the client's pair are mixed example by example by a gate, which no LoRA is; "
                           "--common exports the common one")
@@ -65,15 +65,29 @@ def one_lora(adapters: Adapters, client: int | None) -> dict[str, Pair]:
         parts = [common] if common and (own is None or own.combines != "replaces") else []
         if own:
             parts.append(_used(Pair(own.down[client], own.up[client], own.scale)))
-        found[site] = beside(parts)
+        found[site] = parts
     return found
 
 
+def one_lora(parts: dict[str, list[Pair]]) -> dict[str, Pair]:
+    """The pairs of each site as one, all of one scale.
+
+    Pairs as they are stored where each is alone at its site and all have the same scale; else the scales are in up.
+    """
+    scales = {pair.scale for pairs in parts.values() for pair in pairs}
+    if len(scales) == 1 and all(len(pairs) == 1 for pairs in parts.values()):
+        return {site: pairs[0] for site, pairs in parts.items()}
+    return {site: beside([folded(pair) for pair in pairs]) for site, pairs in parts.items()}
+
+
 def _used(pair: Pair) -> Pair:
-    """Without the parts beyond a client's rank, which a method that gives clients ranks leaves at 0."""
+    """Without the parts beyond a client's rank, which a method that gives clients ranks leaves at 0.
+
+    A pair that loses some has its scale in up: lora-alpha is of the rank that it had.
+    """
     used = pair.down.any(axis=1) | pair.up.any(axis=0)
     used[0] = True
-    return Pair(pair.down[used], pair.up[:, used], pair.scale)
+    return pair if used.all() else folded(Pair(pair.down[used], pair.up[:, used], pair.scale))
 
 
 def head_of(adapters: Adapters, client: int | None, pooling: str) -> Head | None:
@@ -121,14 +135,29 @@ def choose_task(wanted: str, name: str, row: Architecture, head: Head | None, he
     return wanted
 
 
+def alpha_of(pair: Pair) -> float:
+    """lora_alpha, which PEFT divides by the rank."""
+    alpha = float(pair.scale) * len(pair.down)
+    return int(alpha) if alpha.is_integer() else alpha
+
+
+def of_exact_scale(pairs: dict[str, Pair]) -> dict[str, Pair]:
+    """As they are where lora_alpha / r is the scale to the last bit; else with the scale in up."""
+    exact = all(alpha_of(pair) / len(pair.down) == pair.scale for pair in pairs.values())
+    return pairs if exact else {module: folded(pair) for module, pair in pairs.items()}
+
+
 def config(pairs: dict[str, Pair], row: Architecture, task: str, base: str) -> dict:
-    """adapter_config.json of pairs by module name: lora_alpha is r everywhere, so that PEFT's scale is 1."""
+    """adapter_config.json of pairs by module name, whose scale is lora_alpha / r."""
     ranks = {module: len(pair.down) for module, pair in pairs.items()}
     rank = max(set(ranks.values()), key=list(ranks.values()).count)
-    others = {module.replace(".", r"\."): r for module, r in ranks.items() if r != rank}  # PEFT reads expressions
+    alpha = next(alpha_of(pair) for pair in pairs.values() if len(pair.down) == rank)
+    others = {module.replace(".", r"\."): pair for module, pair in pairs.items() if ranks[module] != rank}
     return {"peft_type": "LORA", "task_type": TASKS[task], "base_model_name_or_path": base, "inference_mode": True,
-            "r": rank, "lora_alpha": rank, "rank_pattern": others, "alpha_pattern": others, "lora_dropout": 0.0,
-            "bias": "none", "target_modules": list(pairs), "fan_in_fan_out": row.transposed,
+            "r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none",
+            "rank_pattern": {module: len(pair.down) for module, pair in others.items()},  # PEFT reads expressions
+            "alpha_pattern": {module: alpha_of(pair) for module, pair in others.items()},
+            "target_modules": list(pairs), "fan_in_fan_out": row.transposed,
             "modules_to_save": [row.classifier] if task == "classification" else None}
 
 
@@ -147,7 +176,7 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
         raise NoSuchClient(f"there is no client {client}; the run has 0 to {data.sizes['client'] - 1}")
     name, row = architecture_of(str(model or options["model"]))
     try:
-        pairs = one_lora(adapters, client)
+        parts = levels(adapters, client)
         pooling = str(options["pooling"])
         if pooling == "auto":
             pooling = "last" if row.language_model else "cls"
@@ -158,10 +187,10 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
     except FormatError as error:
         raise FormatError(f"{run} ({options['algorithm']}) cannot be exported: {error}") from error
     inside = "" if task == "features" else f"{row.body}."
-    pairs = {inside + module: pair for module, pair in by_module(pairs, row).items()}
+    pairs = of_exact_scale({inside + module: pair for module, pair in by_module(one_lora(parts), row).items()})
     base = str(base or _absolute(model or options["model"]))
     _write(output, pairs, head, row.classifier, config(pairs, row, task, base),
-           export_readme.text(data, client, pairs, head, row.dense, task, base))
+           export_readme.text(data, client, parts, pairs, head, row.dense, task, base))
     return output
 
 
@@ -177,7 +206,7 @@ def _write(output: Path, pairs: dict[str, Pair], head: Head | None, classifier: 
         raise FileExistsError(f"{output} is not empty")
     tensors = {}
     for module, pair in pairs.items():
-        tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = pair.down, pair.scale * pair.up
+        tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = pair.down, pair.up
     if head:
         _save(output / "head.safetensors", head.tensors())
         if settings["modules_to_save"]:

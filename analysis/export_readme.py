@@ -20,9 +20,10 @@ CLASSES = {"features": "AutoModel", "classification": "AutoModelForSequenceClass
            "language-model": "AutoModelForCausalLM"}
 
 
-def text(data, client: int | None, pairs: dict, head, dense: str, task: str, base: str) -> str:
-    """The page; data as analysis.load gives it, pairs by module name, head an export_peft.Head or None.
+def text(data, client: int | None, parts: dict, pairs: dict, head, dense: str, task: str, base: str) -> str:
+    """The page; data as analysis.load gives it, parts (the levels' pairs) by site, pairs by module name.
 
+    head: an export_peft.Head or None.
     dense: the function in torch of a head's dense layer.
     """
     options, ranks = data.attrs["options"], sorted({len(pair.down) for pair in pairs.values()})
@@ -30,7 +31,7 @@ def text(data, client: int | None, pairs: dict, head, dense: str, task: str, bas
     lines = ["---", f"base_model: {base}", "library_name: peft", "---", "", f"# {whose} of a pf2lora run", "",
              f"A LoRA of rank {' or '.join(map(str, ranks))} on {len(pairs)} modules, learned by "
              f"`{options['algorithm']}` on {data.attrs.get('data_name') or Path(str(options['data'])).stem}. "
-             "Its scale is in B: PEFT multiplies by lora_alpha / r = 1.", ""]
+             f"{_scale(pairs)}", "", *_rank(parts, pairs)]
     labels = f", num_labels={len(head.bias)}" if task == "classification" else ""
     code = ["from peft import PeftModel", f"from transformers import {CLASSES[task]}", "",
             f"base = {CLASSES[task]}.from_pretrained({base!r}{labels})",
@@ -46,6 +47,26 @@ def text(data, client: int | None, pairs: dict, head, dense: str, task: str, bas
     elif task != "language-model":
         lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _scale(pairs: dict) -> str:
+    """What PEFT multiplies by."""
+    scale = next(iter(pairs.values())).scale
+    if scale == 1:
+        return "PEFT multiplies by lora_alpha / r = 1; any other scale is in B."
+    return f"A and B are the run's own: PEFT multiplies by its scale, lora_alpha / r = {scale:g}."
+
+
+def _rank(parts: dict, pairs: dict) -> list[str]:
+    """Why ranks are other than the run's, where they are."""
+    lines = []
+    if any(len(levels) > 1 for levels in parts.values()):
+        sums = sorted({" + ".join(str(len(pair.down)) for pair in levels) for levels in parts.values()})
+        lines.append("The two levels, the common adapter and the client's own, stand beside each other, so their ranks "
+                     f"add up at each matrix: {' or '.join(sums)}.")
+    if len(pairs) < len(parts):
+        lines.append("A module that is several adapted matrices in one has their ranks added up.")
+    return [" ".join(lines), ""] if lines else []
 
 
 def _head(head, dense: str, task: str) -> list[str]:

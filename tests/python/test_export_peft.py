@@ -19,6 +19,8 @@ from results_files import ROOT as ATTRIBUTES
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
+# Of rank 3: times 3 and divided by it again it is another number.
+INEXACT = next(scale for scale in np.random.default_rng(1).uniform(0.1, 3, 10000).tolist() if scale * 3 / 3 != scale)
 LOGITS = 2e-5  # both sides in float32, the products in another order
 pytestmark = pytest.mark.filterwarnings("error:Found missing adapter keys")  # of PEFT: names that it has no place for
 
@@ -106,6 +108,9 @@ def test_a_clients_model_in_peft_is_the_one_that_was_evaluated(tmp_path, small_t
         assert settings["task_type"] == ("SEQ_CLS" if pooling == "pooler" else "FEATURE_EXTRACTION")
         assert settings["modules_to_save"] == (["classifier"] if pooling == "pooler" else None)
         ranks.append(settings["r"])
+        alone = options["algorithm"] not in ("pf2lora", "hetlora")  # one pair a site, of the run's own rank and scale
+        assert settings["lora_alpha"] == (16 if alone else settings["r"])
+        assert ("ranks add up at each matrix: 4 + 2." in (folder / "README.md").read_text()) == ("pf2lora" in str(changes))
         texts, labels = rows_of(tmp_path / "run", options["data"], client)
         found = logits_by_readme(folder, texts, monkeypatch)
         torch.testing.assert_close(found, logits_by_hand(tmp_path / "run", options, client, texts), rtol=0, atol=LOGITS)
@@ -230,7 +235,7 @@ def test_parts_of_a_fused_matrix_become_one_lora_with_the_same_update(tmp_path, 
     adapted = peft.PeftModel.from_pretrained(kind.from_pretrained(tmp_path / "model"), tmp_path / "out").eval()
     for module, rank in wanted.items():
         layer = adapted.base_model.model.get_submodule(module)
-        assert (layer.r["default"], layer.scaling["default"]) == (rank, 1.0)
+        assert (layer.r["default"], layer.scaling["default"]) == (rank, 0.5 if client is None else 1.0)
     place = {"query": 0, "key": 1, "value": 2}
     for site, update in updates.items():
         module, _, part = site.rpartition(".")
@@ -244,6 +249,38 @@ def test_parts_of_a_fused_matrix_become_one_lora_with_the_same_update(tmp_path, 
     found = output.last_hidden_state if task == "features" else output.logits
     torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-4)  # updates of norm 10, float32
     adapted.merge_and_unload()
+
+
+SCALES = {
+    "whole": ([2.0, 2.0], 2.0, 8), "a fraction": ([10 / 4, 10 / 4], 2.5, 10), "no whole number": ([0.3, 0.3], 0.3, 1.2),
+    "several": ([2.0, 0.5], 1.0, 4), "none that a product gives back": ([INEXACT, INEXACT], 1.0, 3),
+}  # of the two sites; what PEFT is to multiply by, lora_alpha; fmt: skip
+
+
+@pytest.mark.parametrize("case", SCALES)
+def test_one_scale_of_whole_pairs_is_lora_alphas_and_the_pairs_stay_as_they_are(tmp_path, case):
+    scales, wanted, alpha = SCALES[case]
+    random = np.random.default_rng(2)
+    gpt2(tmp_path / "model")
+    sites = ["h.0.attn.c_proj", "h.1.attn.c_proj"]
+    rank = 3 if INEXACT in scales else 4
+    stored = {site: (random.normal(size=(rank, 12)).astype(np.float32), random.normal(size=(12, rank)).astype(np.float32))
+              for site in sites}
+    directory = write_run(tmp_path / "run", tmp_path / "model",
+                          {("common", site): (*stored[site], scale) for site, scale in zip(sites, scales)})
+    assert export(directory, "--common", "--output", tmp_path / "out") == 0
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert settings["lora_alpha"] == alpha and isinstance(settings["lora_alpha"], int) == (alpha != 1.2)
+    assert f"lora_alpha / r = {wanted:g}" in (tmp_path / "out" / "README.md").read_text()
+    adapted = peft.PeftModel.from_pretrained(transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "model"),
+                                             tmp_path / "out")
+    for site, scale in zip(sites, scales):
+        layer = adapted.base_model.model.transformer.get_submodule(site)
+        assert layer.scaling["default"] == wanted
+        down, up = (part["default"].weight.detach().numpy() for part in (layer.lora_A, layer.lora_B))
+        assert np.array_equal(down, stored[site][0])
+        factor = 1.0 if wanted == scale else scale
+        assert np.array_equal(up, (factor * stored[site][1].astype(np.float64)).astype(np.float32))
 
 
 def write_headed_run(folder, kind, task, scores, dense, pooling="cls"):

@@ -68,7 +68,7 @@ def test_an_exported_common_adapter_starts_a_run_and_comes_back_bit_for_bit(smal
     options = {**small_text, **changes, "algorithm": "homlora", "client-rank": None, "progress": "off"}
     run({**options, "output": tmp_path / "first"})
     wanted = common_export(tmp_path / "first", tmp_path / "exported")
-    still = {**options, **STILL, "start-adapter": tmp_path / "exported", "lora-alpha": 4}
+    still = {**options, **STILL, "start-adapter": tmp_path / "exported"}
     run({**still, "output": tmp_path / "second"}, 2)
     found = common_export(tmp_path / "second", tmp_path / "again")
     assert found.keys() == wanted.keys()
@@ -107,7 +107,6 @@ def test_a_fused_matrix_is_taken_apart(decoder, exported, tmp_path):  # noqa: F8
     if exported:
         run({**options, "output": tmp_path / "first"})
         wanted = common_export(tmp_path / "first", tmp_path / "lora")
-        options |= {"lora-alpha": 4}
     else:
         saved(base, tmp_path / "lora", target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True)
         options |= {"lora-alpha": 8, "targets": "query,key,value"}
