@@ -177,6 +177,11 @@ class Subject:
         return int(self.first.trained.sum())
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether correlations can have intervals: over seeds, or over enough clients."""
+        return len(self.runs) > 1 or self.clients >= statistics.FEWEST
+
+    @property
     def two_levels(self) -> bool:
         return "own" in self.measured[0]
 

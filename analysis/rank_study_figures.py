@@ -118,8 +118,9 @@ def correlation_intervals(subject: Subject) -> Plot | None:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(effects) - 0.4, -0.6)
     how = "mean over seeds and its 95% t-interval" if len(subject.runs) > 1 else "95% interval over clients"
-    return Plot("rank_correlations", f"Spearman's ρ over clients of every measure with what stands above: {how}. "
-                "Coloured where the interval leaves out 0. Without a point: the same for every client.", figure)
+    intervals = f": {how}. Coloured where the interval leaves out 0" if subject.has_intervals else ""
+    return Plot("rank_correlations", f"Spearman's ρ over clients of every measure with what stands above{intervals}. "
+                "Without a point: the same for every client.", figure)
 
 
 @styled

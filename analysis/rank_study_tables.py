@@ -75,7 +75,7 @@ def correlations_overview(study: Study, cause: str) -> Table | None:
     table = Table(f"Correlation with {cause} over clients", ["configuration", *(SHORT.get(n, n) for _, n in effects)])
     for s in subjects:
         table.rows.append([s.label, *(_correlation(s, effect, cause, True) for effect in effects)])
-    table.note = _correlation_note(subjects[0], True)
+    table.note = _correlation_note(next((s for s in subjects if s.has_intervals), subjects[0]), True)
     return table
 
 
@@ -238,11 +238,13 @@ def _correlation(subject: Subject, effect: tuple[str, str], cause: str, rank: bo
 
 
 def _correlation_note(subject: Subject, rank: bool) -> str:
-    seeds = len(subject.runs)
+    seeds, what = len(subject.runs), f"{'Spearman' if rank else 'Pearson'}, over {subject.clients} clients of means over sites"
+    same = f"{DASH}: one of the two is the same for every client."
+    if not subject.has_intervals:
+        return f"{what}. {same}"
     how = ("mean over seeds with its 95% t-interval" if seeds > 1 else "with the 95% interval of "
            + ("the bootstrap over clients" if subject.clients >= 20 else "Fisher's z"))
-    return (f"{'Spearman' if rank else 'Pearson'}, over {subject.clients} clients of means over sites, {how}. *: the "
-            f"interval leaves out 0, as about 1 in 20 does by chance. {DASH}: one of the two is the same for every client.")
+    return f"{what}, {how}. *: the interval leaves out 0, as about 1 in 20 does by chance. {same}"
 
 
 def control(study: Study, subject: Subject) -> Table | None:

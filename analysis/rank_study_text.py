@@ -10,7 +10,7 @@ import numpy as np
 
 from . import ranks
 from .rank_study import ENTROPY, GIVEN, LEVEL, MEASURES, OVERLAP, RATIO, Study, Subject
-from .statistics import Correlation
+from .statistics import FEWEST, Correlation
 from .table import number, small
 
 # The measures of the known-rank problem that count singular values, so that they can be right or wrong.
@@ -37,7 +37,8 @@ def over(subject: Subject) -> str:
 
 def findings(study: Study, subject: Subject) -> list[str]:
     """What was found of a configuration, sentence by sentence, the verdict first."""
-    found = [*_opening(subject), verdict(study, subject), *_constants(subject), *_interval_kept(subject)]
+    found = [*_opening(subject), verdict(study, subject), *_too_few(subject), *_constants(subject),
+             *_interval_kept(subject)]
     found += _known_ranks(subject) if subject.is_matrix else []
     for cause in subject.causes:
         found += _goes_with(subject, cause)
@@ -66,7 +67,7 @@ def across(study: Study) -> list[str]:
         if own:
             found.append(f"The own term's {COUNTS[0]} is the number of directions that are a client's alone: "
                          f"{'; '.join(own)}.")
-    texts = [s for s in study.subjects if ("", RATIO) in s.effects and ENTROPY in s.causes]
+    texts = [s for s in study.subjects if ("", RATIO) in s.effects and ENTROPY in s.causes and s.has_intervals]
     for shown, what in ((True, "goes along with"), (False, "is not shown to go along with")):
         ratios = [(s.label, s.correlations["", RATIO, ENTROPY, True]) for s in texts]
         parts = [f"{label} (ρ {told(c)})" for label, c in ratios if c.shown == shown and not math.isnan(c.value)]
@@ -100,6 +101,8 @@ def _text_verdict(study: Study, subject: Subject) -> str:
     if not given:
         return ("What the clients hold does not differ in label entropy or number of examples, so that there is nothing "
                 "for a rank to follow.")
+    if not subject.has_intervals:
+        return "Whether the learned rank follows the client is open: the clients are too few for intervals of correlations."
     pairs = [(name, cause) for name in varying for cause in given]
     shown = [(name, cause) for name, cause in pairs if subject.correlations["total", name, cause, True].shown]
     chance = f"about {number(LEVEL * len(pairs), 1)} would by chance where nothing is related"
@@ -154,6 +157,15 @@ def _known_ranks(subject: Subject) -> list[str]:
     return found
 
 
+def _too_few(subject: Subject) -> list[str]:
+    """Why no sentence tells what goes along with what, where clients and seeds are too few for intervals."""
+    if subject.has_intervals or not subject.causes:
+        return []
+    clients = f"{subject.clients} client{'s' if subject.clients != 1 else ''}"
+    return [f"Correlations over {clients} have no intervals, and so show no relation: it takes {FEWEST} clients, or two "
+            "seeds."]
+
+
 # ---- the measures -----------------------------------------------------------------------------------------
 def _constants(subject: Subject) -> list[str]:
     """Which measures of the total, and of the own term, are the same for every client."""
@@ -196,6 +208,8 @@ def _interval_kept(subject: Subject) -> list[str]:
 
 def _goes_with(subject: Subject, cause: str) -> list[str]:
     """Which rank measures of the total go along with a cause, and for which nothing is shown."""
+    if not subject.has_intervals:
+        return []
     found = {name: subject.correlations["total", name, cause, True] for name in MEASURES
              if not subject.same_for_all(("total", name))}
     found = {name: c for name, c in found.items() if not math.isnan(c.value)}
@@ -215,7 +229,7 @@ def _between_levels(subject: Subject) -> list[str]:
             continue
         values = np.concatenate(subject.effects["", name])
         parts, none = [], []
-        for cause in subject.causes:
+        for cause in subject.causes if subject.has_intervals else ():
             c = subject.correlations["", name, cause, True]
             (parts if c.shown else none).append(f"{cause} (ρ {told(c)})")
         mean, low, high = (number(float(f(values)), 2) for f in (np.nanmean, np.nanmin, np.nanmax))

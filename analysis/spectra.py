@@ -209,7 +209,8 @@ def relations(name: str, caption: str, effects: list[tuple[str, np.ndarray]],
         _relation(axes, x, y, cause)
         if i % len(causes) == 0:
             axes.set_ylabel(effect)
-    caption += " Above: Spearman's ρ with its 95% interval."
+    clients = max(statistics.spearman(x, y)[-1] for (_, y), (_, x) in pairs)
+    caption += f" Above: Spearman's ρ{' with its 95% interval' if clients >= statistics.FEWEST else ''}."
     if same_causes or same_effects:
         caption += f" Not drawn, being the same for every client: {', '.join(same_effects + same_causes)}."
     return Plot(name, caption, figure)

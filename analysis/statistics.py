@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FEW = 20  # clients below which a correlation's interval is Fisher's, not the bootstrap's
+FEWEST = 5  # clients below which a correlation has no interval at all
 _RESAMPLES = 1000
 
 
@@ -73,12 +74,12 @@ def constant(values) -> bool:
 
 
 def fisher_interval(value: float, n: int, rank: bool) -> tuple[float, float]:
-    """95% interval of a correlation by Fisher's z, NaN for n < 5.
+    """95% interval of a correlation by Fisher's z, NaN for n < FEWEST.
 
     The variance of z is 1 / (n - 3), for Spearman's rho (rank) (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000). Where
     all points are in one line z is infinite: the inner end is then that of the largest rho below 1 of n values.
     """
-    if math.isnan(value) or n < 5:
+    if math.isnan(value) or n < FEWEST:
         return math.nan, math.nan
     if abs(value) > 1 - 1e-12:
         inner, _ = fisher_interval(1 - 12 / (n * (n**2 - 1)), n, rank)

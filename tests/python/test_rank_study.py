@@ -233,6 +233,25 @@ def test_an_interval_that_holds_0_is_never_called_an_effect(tmp_path, strength):
     assert seen["no relation"] and (seen["rise"] or strength < 1)
 
 
+def test_too_few_clients_for_intervals_are_told_once_and_intervals_left_out(tmp_path):
+    path = following(text_run(tmp_path / "run" / "results.h5", clients=4), 1.0)
+    found = study_of(path)
+    sentences = rank_study_text.findings(found, found.subjects[0])
+    assert sentences[1] == ("Whether the learned rank follows the client is open: the clients are too few for intervals "
+                            "of correlations.")
+    assert sentences[2] == ("Correlations over 4 clients have no intervals, and so show no relation: it takes 5 clients, "
+                            "or two seeds.")
+    html = page_of(path, tmp_path / "out").read_text()
+    assert html.count("interval") == 2 and "nothing is shown" not in html and "No relation" not in html
+    assert "ρ" in html and "rank_correlations" in html and "leave" not in html
+    report_page = report.write_report([path], tmp_path / "report", details=1).read_text()
+    assert "Above: Spearman&#39;s ρ." in report_page and "interval" not in report_page
+    seeds = [following(text_run(tmp_path / str(s) / "results.h5", clients=4, seed=s), 1.0, s) for s in (1, 2)]
+    several = study_of(*seeds)
+    assert not any("too few" in text for text in rank_study_text.findings(several, several.subjects[0]))
+    assert "95% t-interval" in rank_study_tables.correlations(several.subjects[0])[0].note
+
+
 def test_correlations_are_those_of_numpy(tmp_path):
     path = following(text_run(tmp_path / "results.h5"), 0.8)
     subject, = study_of(path).subjects
