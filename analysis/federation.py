@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from .figures import band_told, client_band
 from .runs import AS_THEY_ARE, PERMUTED, Run, same_partition
-from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, legend_below, score_axis, styled
+from .style import BLUE, GREY, ORANGE, WIDTH, Plot, canvas, client_ticks, legend_below, names_height, score_axis, styled
 
 _FEW_CLIENTS = 60  # up to here every client has a column of its own
 
@@ -19,8 +20,8 @@ def of_run(run: Run, shown: list[Run] = ()) -> list[Plot]:
 
 @styled
 def classes_by_client(run: Run) -> Plot | None:
-    """Share of each class among every client's training examples, as the client reads them."""
-    if run.is_matrix or "train_class_counts" not in run.data:
+    """Share of each class among every client's training examples, as the client reads them; None of a single class."""
+    if run.is_matrix or "train_class_counts" not in run.data or run.data.sizes["class"] < 2:
         return None
     counts = run.data["train_class_counts"].values.astype(float)  # [client, class]
     sizes = counts.sum(axis=1)
@@ -32,7 +33,9 @@ def classes_by_client(run: Run) -> Plot | None:
         note = f" {_FEW_CLIENTS} of {len(shares)} clients."
     names = [str(name) for name in run.data["class_name"].values]
     rows = len(names)
-    figure = canvas(0.9 + 0.17 * max(rows, 4) + 0.8, width=min(WIDTH, max(4.0, 2.0 + 0.25 * len(order))))
+    clients = run.short_names[order]
+    figure = canvas(0.9 + 0.17 * max(rows, 4) + 0.8 + names_height(clients),
+                    width=min(WIDTH, max(4.0, 2.0 + 0.25 * len(order))))
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, 0.22 * rows)])
     permuted = run.permuted[order]
     bars = {AS_THEY_ARE: (GREY, ~permuted), PERMUTED: (ORANGE, permuted)}
@@ -44,7 +47,7 @@ def classes_by_client(run: Run) -> Plot | None:
     image = below.imshow(shares[order].T, aspect="auto", cmap="Blues", vmin=0, vmax=max(shares.max(), 1e-9),
                          interpolation="nearest")
     below.set_yticks(range(rows), names, fontsize=6 if rows > 12 else 8)
-    below.set_xticks(range(len(order)), [str(k) for k in order], fontsize=8 if len(order) <= 20 else 6)
+    client_ticks(below.xaxis, clients, 8 if len(order) <= 20 else 6)
     below.tick_params(length=0)
     below.grid(visible=False)
     below.set_xlabel("client")
@@ -78,8 +81,7 @@ def unseen_clients(run: Run) -> Plot | None:
         if not chosen.any():
             continue
         mean = np.nanmean(values[:, chosen], axis=1)
-        low, high = np.nanpercentile(values[:, chosen], [10, 90], axis=1)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, *client_band(values[:, chosen]), color=colour, alpha=0.15, linewidth=0)
         handles[name] = axes.plot(x, mean, color=colour, marker="o", markersize=4)[0]
     if run.majority is not None:
         handles["majority class, held out"] = axes.axhline(np.nanmean(run.majority[held_out]), color="black", linewidth=1,
@@ -90,4 +92,5 @@ def unseen_clients(run: Run) -> Plot | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, handles)
     return Plot("unseen_clients",
-                f"Mean {measure.name} over clients along adaptation; bands: 10th to 90th percentile.{measure.direction}", figure)
+                f"Mean {measure.name} over clients along adaptation; bands: "
+                f"{band_told([int(held_out.sum()), int((~held_out).sum())])}.{measure.direction}", figure)

@@ -11,11 +11,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .measure import Measure
 from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
-from .style import (FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, configuration_styles, legend_below,
-                    score_axis, styled)
+from .style import (FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, client_ticks, configuration_styles,
+                    legend_below, names_height, score_axis, styled)
 
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
+_FEWEST_OF_BAND = 10  # clients below which they span all of them
 _READING_LINE = {AS_THEY_ARE: LINES[1], PERMUTED: LINES[2]}
 _KIND_TITLE = {"personal": "personal", "common": "common part alone", "adapted": "after local steps"}
 
@@ -47,6 +48,21 @@ def _curves(group: Configuration, name: str, reading: str | None = None):
     with np.errstate(invalid="ignore"):
         means = np.array([[np.nanmean(r) if not np.isnan(r).all() else np.nan for r in row] for row in rows])
     return np.array(shared), means, np.concatenate(rows, axis=1)
+
+
+def client_band(values: np.ndarray) -> np.ndarray:
+    """Lower and upper end of the band over clients of [.., client], [2, ..]."""
+    ends = [_LOW, _HIGH] if values.shape[-1] >= _FEWEST_OF_BAND else [0, 100]
+    return np.nanpercentile(values, ends, axis=-1)
+
+
+def band_told(clients: list[int]) -> str:
+    """What bands over so many clients span, in a caption."""
+    few = [n < _FEWEST_OF_BAND for n in clients if n]
+    if all(few):
+        return "smallest to largest"
+    return f"{_LOW}th to {_HIGH}th percentile" + (
+        f" (of fewer than {_FEWEST_OF_BAND} smallest to largest)" if any(few) else "")
 
 
 def _marker(rounds) -> dict:
@@ -157,7 +173,7 @@ def _score_of_one(group: Configuration, curves: dict) -> Plot:
                           linewidth=1.1)
                 readers[name] = Line2D([], [], color="black", linestyle=dashes, linewidth=1.1)
         if not readers:
-            low, high = measure.scale * np.nanpercentile(clients, [_LOW, _HIGH], axis=1)
+            low, high = measure.scale * client_band(clients)
             axes.fill_between(rounds, low, high, color=MEASURE[kind], alpha=0.14, linewidth=0)
     if (level := _majority(group)) is not None:
         line = LINES[3] if readers else LINES[1]
@@ -169,7 +185,7 @@ def _score_of_one(group: Configuration, curves: dict) -> Plot:
     seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
     others = (" (thick), over those that read their labels as they are, and over those that read them through a "
               "permutation of the classes (thin)" if readers else
-              " (line) and 10th to 90th percentile over clients (band)")
+              f" (line) and {band_told([c.shape[1] for _, _, c in curves.values()])} over clients (band)")
     return Plot(f"{measure.short}_by_round", f"{measure.title} by round: mean over clients{seeds}{others}."
                 + measure.direction, figure)
 
@@ -196,13 +212,13 @@ def _bars(run: Run) -> Plot:
     series |= {kind: values[chosen][order] for kind, values in others.items() if values is not None}
     if "common" in series and np.array_equal(series["common"], series["personal"], equal_nan=True):
         del series["common"]
-    names, n = [str(c) for c in chosen[order]], len(chosen)
+    names, n = run.short_names[chosen[order]], len(chosen)
     aggregate = n > FEW_CLIENTS
     if aggregate:
         parts = _parts(run.permuted[chosen][order])
         series = {kind: np.array([np.nanmean(v[p]) for p in parts]) for kind, v in series.items()}
     x = np.arange(len(series["personal"]))
-    figure = canvas(3.2, width=max(4.2, min(WIDTH, 2.2 + 0.4 * len(x))))
+    figure = canvas(3.2 + (0 if aggregate else names_height(names)), width=max(4.2, min(WIDTH, 2.2 + 0.4 * len(x))))
     axes, handles = figure.subplots(), {}
     bars = [kind for kind in ("personal", "common") if kind in series]
     width = 0.8 / len(bars)
@@ -226,7 +242,7 @@ def _bars(run: Run) -> Plot:
         axes.set_xlabel(f"clients by personal {measure.name}, best first: means of {len(x)} equal parts of {n}")
         axes.set_xticks([])
     else:
-        axes.set_xticks(x, names)
+        client_ticks(axes.xaxis, names)
         axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
         axes.set_xlabel("client")
     axes.set_xlim(-0.7, len(x) - 0.3)
@@ -270,7 +286,8 @@ def _client_points(groups: list[Configuration]) -> Plot:
     first = groups[0].first
     paired = all(same_partition(first, g.first) for g in groups) and first.trained.sum() <= FEW_CLIENTS
     styles = configuration_styles([g.first.algorithm for g in groups])
-    figure, handles = canvas(3.2 + 0.12 * len(groups)), {}
+    room = names_height(first.short_names) if paired else 0
+    figure, handles = canvas(3.2 + 0.12 * len(groups) + room), {}
     axes = figure.subplots()
     values, measure = [g.first.score("personal")[g.first.trained] for g in groups], first.measure
     if paired:
@@ -284,7 +301,7 @@ def _client_points(groups: list[Configuration]) -> Plot:
         for i, (group, v, look) in enumerate(zip(groups, values, styles)):
             handles[group.label] = axes.plot(x + shift[i], v[order], linestyle="none", color=look.colour, markersize=5,
                                              marker=look.marker)[0]
-        axes.set_xticks(x, [str(c) for c in chosen[order]])
+        client_ticks(axes.xaxis, first.short_names[chosen[order]])
         axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
         axes.set_xlim(-0.7, len(x) - 0.3)
         axes.set_xlabel("client")
@@ -325,7 +342,7 @@ def error_by_round(groups: list[Configuration]) -> Plot | None:
             if clients.shape[1] <= FEW_CLIENTS:
                 axes.plot(rounds, clients, color=look.colour, alpha=0.35, linewidth=0.7)
             else:
-                axes.fill_between(rounds, *np.nanpercentile(clients, [_LOW, _HIGH], axis=1), color=look.colour, alpha=0.15)
+                axes.fill_between(rounds, *client_band(clients), color=look.colour, alpha=0.15)
             mean = np.array([np.nanmean(row) if not np.isnan(row).all() else np.nan for row in clients])
             (handles[group.label],) = axes.plot(rounds, mean, **look.curve(len(rounds), linewidth=1.8))
         axes.set_yscale("log")
@@ -342,10 +359,11 @@ def error_by_round(groups: list[Configuration]) -> Plot | None:
 @styled
 def time_by_phase(groups: list[Configuration]) -> Plot | None:
     """Seconds by phase: by round and by process for one run, totals for several."""
-    runs = [run for g in groups for run in g.runs if run.data["phase_seconds"].size]
-    if not runs:
+    timed = [Configuration(g.label, [run for run in g.runs if run.data["phase_seconds"].size]) for g in groups]
+    timed = [g for g in timed if g.runs]
+    if not timed:
         return None
-    return _time_of_one(runs[0]) if len(runs) == 1 else _time_of_many([g for g in groups if g.runs])
+    return _time_of_one(timed[0].first) if sum(len(g.runs) for g in timed) == 1 else _time_of_many(timed)
 
 
 def _stack(axes, values: dict, places, horizontal: bool, width: float = 0.8) -> dict:

@@ -17,7 +17,8 @@ import numpy as np
 from . import answers, command
 from .generation_scorers import NAMES, Example, scorers
 from .loader import FormatError
-from .table import Table, number
+from .runs import client_names
+from .table import DASH, Table, number
 
 _DIGITS = 4  # as the E2E challenge's script prints them
 
@@ -30,6 +31,7 @@ class Scores:
     clients: dict[int, dict[str, float]]
     examples: dict[int | None, int]  # of each client, and of all under None
     not_available: dict[str, str]
+    names: tuple[str, ...] = ()  # of the clients of a run
 
     def mean_over_clients(self) -> dict[str, float]:
         return {name: float(np.mean([scores[name] for scores in self.clients.values()])) for name in self.overall}
@@ -39,9 +41,10 @@ class Scores:
         found = Table(title, ["", "examples", *self.overall])
         found.rows.append(["all", str(self.examples[None]), *self._cells(self.overall)])
         if self.clients:
-            found.rows.append(["mean over clients", str(len(self.clients)), *self._cells(self.mean_over_clients())])
+            found.rows.append(["mean over clients", DASH, *self._cells(self.mean_over_clients())])
         for client, scores in self.clients.items():
-            found.rows.append([f"client {client}", str(self.examples[client]), *self._cells(scores)])
+            name = self.names[client] if self.names else client
+            found.rows.append([f"client {name}", str(self.examples[client]), *self._cells(scores)])
         found.note = "BLEU, METEOR and ROUGE-L from 0 to 1."
         if self.clients:
             found.note += (" A client's scores are those of its examples alone: information and document frequencies "
@@ -181,6 +184,8 @@ def _scores_of_run(questions: answers.Questions, texts: dict[str, list[str]],
                    names: list[str]) -> tuple[str, dict, list[str]]:
     """The same of what each model wrote."""
     found = {model: score(examples_of(questions, written), names) for model, written in texts.items()}
+    for scores in found.values():
+        scores.names = tuple(client_names(questions.run))
     tables = {model: scores.table(f"Texts of the {model} model after round {questions.round}")
               for model, scores in found.items()}
     for model, written in texts.items():

@@ -19,7 +19,7 @@ class Further:
     name: str
     digits: int
     scale: float = 1
-    pooled: bool = False  # a mean over all examples (tokens), in a run's own summary alone; else over clients, in all
+    pooled: bool = False  # also as a mean over all examples (tokens), and in a run's own summary alone
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from .figures import FEW_CLIENTS
 from .rank_study import ENTROPY, EXAMPLES, MEASURES, OVERLAP, RATIO, TARGET, Study, Subject
 from .rank_study_tables import SHORT
 from .spectra import relations
-from .style import BLUE, GREEN, GREY, ORANGE, VERMILION, WIDTH, Plot, canvas, legend_below, styled
+from .style import (BLUE, GREEN, GREY, ORANGE, VERMILION, WIDTH, Plot, canvas, client_ticks, legend_below, names_height,
+                    styled)
 
 _PANELS = ("numerical rank (1e-2)", "entropy rank", "gap rank", ranks.NOISE_EDGE)
 
@@ -26,10 +27,11 @@ def by_client(study: Study, subject: Subject) -> Plot:
     names = [*_PANELS, *(name for name in (RATIO, OVERLAP) if ("", name) in subject.effects)]
     control = study.control(subject)
     rows = math.ceil(len(names) / 2)
-    figure, handles = canvas(0.6 + 1.75 * rows), {}
-    grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
     order = np.argsort(causes[cause][0], kind="stable") if cause else np.arange(subject.clients)
     x = np.arange(subject.clients)
+    clients = subject.first.short_names[subject.first.trained][order] if subject.clients <= FEW_CLIENTS else []
+    figure, handles = canvas(0.6 + 1.75 * rows + names_height(clients)), {}
+    grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
     for axes, name in zip(grid.ravel(), names):
         effect = ("total" if name in MEASURES else "", name)
         sites = (subject.measured[0]["total"] if effect[0] else subject.levels[0])[name][order]
@@ -49,10 +51,9 @@ def by_client(study: Study, subject: Subject) -> Plot:
         axes.grid(axis="x", visible=False)
     for axes in grid.ravel()[len(names):]:
         axes.set_visible(False)
-    few = subject.clients <= FEW_CLIENTS
     for axes in grid[-1]:
         axes.set_xlabel(f"client, by {cause}" if cause else "client")
-        axes.set_xticks(x if few else [], [str(k) for k in np.flatnonzero(subject.first.trained)[order]] if few else [])
+        client_ticks(axes.xaxis, clients)
     legend_below(figure, handles if len(handles) > 1 else {})
     lines = " Lines: smallest to largest site." if subject.first.data.sizes["site"] > 1 else ""
     return Plot("rank_by_client", f"Ranks of the total, and how the two levels stand to each other, by client"

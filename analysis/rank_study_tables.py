@@ -9,7 +9,7 @@ import numpy as np
 from . import rank_study, ranks
 from .rank_study import CLEAN_ERROR, ENTROPY, EXAMPLES, MEASURES, OVERLAP, RATIO, TARGET, TERMS, Study, Subject
 from .rank_study_text import COUNTS, told
-from .runs import PERMUTED
+from .runs import PERMUTED, client_names
 from .table import DASH, Table, number, small
 from .tables import CLIENTS_SHOWN
 
@@ -135,7 +135,7 @@ def by_client(subject: Subject) -> list[Table]:
     if by:
         order = np.argsort(causes[by], kind="stable")
     shown = order if n <= CLIENTS_SHOWN else order[np.linspace(0, n - 1, CLIENTS_SHOWN).round().astype(int)]
-    names, found = np.flatnonzero(subject.first.trained), []
+    names, found = _clients(subject), []
     for term in TERMS:
         if (term, MEASURES[0]) not in subject.effects:
             continue
@@ -144,13 +144,18 @@ def by_client(subject: Subject) -> list[Table]:
         for k in shown:
             cells = [_cause(name, values[k]) for name, values in causes.items()]
             cells += [_rank(subject.effects[term, m][0][k]) for m in MEASURES]
-            table.rows.append([str(names[k]), *cells, *(number(subject.effects["", e][0][k], 3) for e in extra)])
+            table.rows.append([names[k], *cells, *(number(subject.effects["", e][0][k], 3) for e in extra)])
         told_order = f", by {by}" if by else ""
         table.note = (f"After round {_round(subject)}, first seed, mean over sites{told_order}"
                       + ("" if n <= CLIENTS_SHOWN else f"; {CLIENTS_SHOWN} of {n} clients at equal steps") + "."
                       + (f" {LEGEND}." if term == "total" else ""))
         found.append(table)
     return found
+
+
+def _clients(subject: Subject) -> list[str]:
+    """What the first seed's clients that train are called."""
+    return np.array(client_names(subject.first.data), dtype=object)[subject.first.trained].tolist()
 
 
 def _cause(name: str, value: float) -> str:
@@ -188,8 +193,8 @@ def levels_by_client(subject: Subject) -> list[Table]:
     found = []
     for name in _names(subject):
         table = Table(f"{name[0].upper()}{name[1:]} by client, target and layer", ["client", *columns])
-        for k, row in zip(np.flatnonzero(subject.first.trained), subject.levels[0][name]):
-            table.rows.append([str(k), *(number(float(v), 3) for v in row)])
+        for client, row in zip(_clients(subject), subject.levels[0][name]):
+            table.rows.append([client, *(number(float(v), 3) for v in row)])
         table.note = f"After round {_round(subject)}, first seed."
         found.append(table)
     return found

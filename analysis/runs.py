@@ -19,6 +19,7 @@ EXECUTION = frozenset(
     "print-config list version help".split()
 )
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
+_NAME_IN_FIGURES = 24  # characters
 WORDS = ("algorithm", "hypergradient", "partition", "optimizer")  # options whose values say by themselves what they are
 
 
@@ -99,6 +100,11 @@ class Run:
         maps = self.data["label_map"].transpose("client", "class").values
         return (maps != np.arange(maps.shape[1])).any(axis=1)
 
+    @property
+    def short_names(self) -> np.ndarray:
+        """What figures call the clients, [client]."""
+        return np.array(client_names(self.data, _NAME_IN_FIGURES))
+
     def readings(self) -> dict[str, np.ndarray]:
         """Clients that train, by how they read their labels; empty where all read them in the same way."""
         groups = {AS_THEY_ARE: self.trained & ~self.permuted, PERMUTED: self.trained & self.permuted}
@@ -163,7 +169,9 @@ class Run:
         return None if values is None else ranks.MEASURES[measure](values).mean(axis=-1)
 
     def phase_totals(self) -> dict[str, float]:
-        """Seconds by phase over all rounds, mean over processes."""
+        """Seconds by phase over all rounds, mean over processes; empty without a round."""
+        if not self.data.sizes["round"]:
+            return {}
         seconds = self.data["phase_seconds"].sum("round").mean("process")
         return {str(phase): float(seconds.sel(phase=phase)) for phase in self.data["phase"].values}
 
@@ -250,6 +258,15 @@ def show(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def client_names(data: xarray.Dataset, longest: int | None = None) -> list[str]:
+    """'0', '1', ... or, where the data name clients, '0 coffee shop', [client]; cut to `longest` characters."""
+    numbers = [str(k) for k in range(data.sizes["client"])]
+    if "client_name" not in data:
+        return numbers
+    names = [f"{k} {name}" for k, name in zip(numbers, data["client_name"].values)]
+    return [name if longest is None or len(name) <= longest else name[: longest - 1].rstrip() + "…" for name in names]
 
 
 def same_partition(a: Run, b: Run) -> bool:

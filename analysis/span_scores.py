@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from . import answers, command, metrics
-from .table import Table, number
+from .runs import client_names
+from .table import DASH, Table, number
 
 _DIGITS = 4
 
@@ -54,18 +55,20 @@ def mean_over_clients(scores: dict[int | None, dict[str, float]]) -> dict[str, f
     return {name: mean(name) for name in scores[None] if name != "questions"}
 
 
-def table(scores: dict[int | None, dict[str, float]], model: str, round_number: int) -> Table:
+def table(scores: dict[int | None, dict[str, float]], model: str, questions: answers.Questions) -> Table:
+    """All questions, the mean over clients, and each client."""
+    clients = client_names(questions.run)
     names = [name for name in scores[None] if name != "questions"]
-    found = Table(f"Spans of the {model} model after round {round_number}", ["", "questions", *names])
+    found = Table(f"Spans of the {model} model after round {questions.round}", ["", "questions", *names])
 
     def row(label, count, values):
         found.rows.append([label, str(count), *(number(values.get(name, math.nan), _DIGITS) for name in names)])
 
     row("all", scores[None]["questions"], scores[None])
-    clients = {client: values for client, values in scores.items() if client is not None}
-    row("mean over clients", len(clients), mean_over_clients(scores))
-    for client, values in clients.items():
-        row(f"client {client}", values["questions"], values)
+    row("mean over clients", DASH, mean_over_clients(scores))
+    for client, values in scores.items():
+        if client is not None:
+            row(f"client {clients[client]}", values["questions"], values)
     return found
 
 
@@ -100,7 +103,7 @@ def main(arguments=None) -> int:
         spans = {model: answers.span_texts(questions, model) for model in questions.models}
         found = {model: score(questions, model, best) for model, best in spans.items()}
         texts = {model: given(questions, model, best) for model, best in spans.items()}
-        tables = {model: table(scores, model, questions.round) for model, scores in found.items()}
+        tables = {model: table(scores, model, questions) for model, scores in found.items()}
         for model, written in texts.items():
             tables[model].note = answers.empty(written)
         page = "\n".join(of_model.markdown() for of_model in tables.values())

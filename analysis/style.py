@@ -37,6 +37,7 @@ LINES = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vP*X"
 FEW_POINTS = 25  # up to here every point of a curve has a marker
 WIDTH = 7.2  # inches: two columns of a journal page
+_LEVEL_NAME = 5  # characters of a client's name up to which it stands level below an axis
 _EMBED_LIMIT = 900_000  # bytes of SVG; heavier figures are embedded as PNG
 
 _RC = {
@@ -110,6 +111,18 @@ def score_axis(axis, measure: Measure) -> None:
     """Numbers of an axis of scores: with percent signs where they are percents."""
     if measure.percent:
         axis.set_major_formatter(PercentFormatter(decimals=0))
+
+
+def names_height(names) -> float:
+    """Inches that names of clients take below an axis beyond what their numbers alone would."""
+    longest = max(map(len, names), default=0)
+    return 0.05 * longest if longest > _LEVEL_NAME else 0.0
+
+
+def client_ticks(axis, names, size: float | None = None) -> None:
+    """Names of clients at 0, 1, ... of an x-axis, level where they are numbers, else slanted."""
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if names_height(names) else {}
+    axis.set_ticks(range(len(names)), names, **slanted, **({} if size is None else {"fontsize": size}))
 
 
 def legend_below(figure: Figure, handles: dict, columns: int | None = None) -> None:

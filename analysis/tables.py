@@ -9,7 +9,7 @@ import numpy as np
 
 from . import classification, ranks, statistics
 from .measure import Further, Measure, capital
-from .runs import PERMUTED, Configuration, Run, same_partition
+from .runs import PERMUTED, Configuration, Run, client_names, same_partition
 from .table import DASH, Table, data_size, number, plus_minus, small
 
 SOLVED = 1e-6
@@ -44,7 +44,7 @@ def _text_summary(run: Run) -> Table:
     measure = run.measure
     table = Table(f"{measure.title} after round {last_round(run)}: {run.title}",
                   [measure.heading, "macro mean", "weighted mean", "std over clients", "worst 10%", "best 10%",
-                   *(["over majority"] if measure.classes else []), *(further.name for further in measure.further)])
+                   *(["over majority"] if measure.classes else []), *_further_columns(measure)])
     readings = run.readings()
     groups = [("", run.trained), *((f", {name}", chosen) for name, chosen in readings.items())]
     if run.data["held_out"].values.any() and run.trained.sum() < run.data.sizes["client"]:
@@ -63,11 +63,11 @@ def _text_summary(run: Run) -> Table:
             if measure.classes:
                 majority = math.nan if run.majority is None else run.majority[chosen]
                 row.append(number(statistics.macro_mean(values[chosen] - majority), sign=True))
-            table.rows.append(row + [number(further_mean(run, further, kind, step, chosen), further.digits)
-                                     for further in measure.further])
+            table.rows.append(row + [number(mean, further.digits) for further in measure.further
+                                     for mean in further_means(run, further, kind, step, chosen)])
         if run.majority is not None:
             table.rows.append(["majority class" + suffix, *of_clients(run.majority, chosen), DASH,
-                               *[DASH for _ in measure.further]])
+                               *[DASH for _ in _further_columns(measure)]])
     n = int(run.trained.sum())
     k = statistics.decile_size(n)
     table.note = f"{n} client{'s' if n != 1 else ''}; worst and best 10%: mean of {k}. {_weighing(measure)}"
@@ -79,20 +79,32 @@ def _text_summary(run: Run) -> Table:
     return table
 
 
+def _further_columns(measure: Measure) -> list[str]:
+    """The columns of further_means(), of each further quantity in turn."""
+    return [column for further in measure.further
+            for column in ([f"macro mean {further.name}", f"weighted mean {further.name}"] if further.pooled
+                           else [further.name])]
+
+
+def further_means(run: Run, further: Further, kind: str, step: int, chosen: np.ndarray) -> list[float]:
+    """Means of a further quantity of a model over clients: the macro mean, of a pooled one the weighted mean too."""
+    found = [further_mean(run, further, kind, step, chosen)]
+    if further.pooled:
+        values = run.clients(further.variable.format(kind), step=step)
+        found.append(math.nan if values is None else
+                     further.scale * statistics.weighted_mean(values[chosen], run.weights[chosen]))
+    return found
+
+
 def further_mean(run: Run, further: Further, kind: str, step: int = -1, chosen: np.ndarray | None = None) -> float:
-    """A further quantity of a model over clients, all that train unless given; NaN without."""
+    """Macro mean of a further quantity of a model over clients, all that train unless given; NaN without."""
     values, chosen = run.clients(further.variable.format(kind), step=step), run.trained if chosen is None else chosen
-    if values is None:
-        return math.nan
-    mean = (statistics.weighted_mean(values[chosen], run.weights[chosen]) if further.pooled
-            else statistics.macro_mean(values[chosen]))
-    return further.scale * mean
+    return math.nan if values is None else further.scale * statistics.macro_mean(values[chosen])
 
 
 def _weighing(measure: Measure) -> str:
-    weighted = [f"the {further.name.split(',')[0]}" for further in measure.further if further.pooled]
-    what = " and ".join(["The weighted mean", *weighted])
-    return f"{what} weigh{'' if weighted else 's'} clients by test {measure.weight}."
+    several = any(further.pooled for further in measure.further)
+    return f"The weighted mean{'s weigh' if several else ' weighs'} clients by test {measure.weight}."
 
 
 def permuted_note() -> str:
@@ -158,9 +170,9 @@ def client_summary(run: Run) -> Table:
         clients, what = _extreme_clients(run)
         notes.append(f"{what}, of {run.data.sizes['client']} clients; results.h5 holds all")
     held_out = run.data["held_out"].values
-    permuted = run.permuted if not run.is_matrix else np.zeros_like(held_out)
+    permuted, names = run.permuted if not run.is_matrix else np.zeros_like(held_out), client_names(run.data)
     for k in clients:
-        name = ", ".join([str(k), *(["held out"] if held_out[k] else []), *(["permuted"] if permuted[k] else [])])
+        name = ", ".join([names[k], *(["held out"] if held_out[k] else []), *(["permuted"] if permuted[k] else [])])
         table.rows.append([name, *(form(values[k]) for values, form in columns.values())])
     if permuted.any():
         notes.append("Permuted: reads its labels through a permutation of the classes")
@@ -250,7 +262,7 @@ def rank_summary(run: Run) -> Table | None:
 
 
 def cost_summary(run: Run) -> Table:
-    """What the run cost a client, and where the time went."""
+    """What the run cost a client, and where the time went; a run of no rounds has no times."""
     data, trained = run.data, run.trained
     table = Table(f"Cost: {run.title}", ["quantity", "value"])
     for name, label, form in (("gradient_evaluations", "gradient evaluations of a client", "{:,.1f}".format),
@@ -260,11 +272,13 @@ def cost_summary(run: Run) -> Table:
     for name, label in (("parameters_trained", "parameters trained by a client"),
                         ("parameters_stored", "parameters stored for a client")):
         table.rows.append([label, f"{float(data[name].values[trained].mean()):,.0f}"])
-    totals = run.phase_totals()
-    for phase, seconds in totals.items():
-        table.rows.append([f"seconds: {phase}", number(seconds, 2)])
-    table.rows.append(["seconds: all phases", number(sum(totals.values()), 2)])
-    table.note = "Over all rounds; means over clients that train, seconds as mean over processes."
+    table.note = "Over all rounds; means over clients that train"
+    if totals := run.phase_totals():
+        for phase, seconds in totals.items():
+            table.rows.append([f"seconds: {phase}", number(seconds, 2)])
+        table.rows.append(["seconds: all phases", number(sum(totals.values()), 2)])
+        table.note += ", seconds as mean over processes"
+    table.note += "."
     return table
 
 

@@ -28,7 +28,7 @@ def write_results(path, variables, options, coordinates, inputs=INPUTS):
     """variables: {name: (dimensions, values)}; coordinates: {dimension: values}, the rest numbered from 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes, rounds = {}, coordinates["round"]
-    parts = SEGMENTS | {"first_round": [rounds[0], rounds[0] + 1], "last_round": [rounds[0], rounds[-1]]}
+    parts = SEGMENTS | {"first_round": [1, 2], "last_round": [1, rounds[-1]] if len(rounds) else [0, 0]}
     variables = variables | {f"segment_{name}": (("segment",), values) for name, values in parts.items()}
     for dimensions, values in variables.values():
         sizes |= dict(zip(dimensions, np.shape(values)))
@@ -93,23 +93,25 @@ def spectra(rng, records, clients, sites, rank, own, growth):
 
 
 def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, lift=0.25, adapted=(), held_out=0,
-             common=True, partition_seed=None, processes=2, permuted=(), task="classification", **options):
+             common=True, partition_seed=None, processes=2, permuted=(), task="classification", classes=4, names=None,
+             **options):
     """A text run whose accuracies grow by round; the partition depends on partition_seed (the seed) alone.
 
-    The clients `permuted` read every label as the next class."""
+    The clients `permuted` read every label as the next class. A run of no rounds has been evaluated as it starts."""
     rng = np.random.default_rng([seed, len(algorithm), clients])
     split = np.random.default_rng([seed if partition_seed is None else partition_seed, clients, 77])
-    classes, records = 4, min(rounds, 3)
+    evaluations = max(rounds, 1)
+    records = min(evaluations, 3)
     shares = split.dirichlet(np.full(classes, 0.5), size=clients)
     train = np.array([split.multinomial(n, p) for n, p in zip(split.integers(40, 400, clients), shares)])
     test = np.array([split.multinomial(n, p) for n, p in zip(split.integers(20, 90, clients), shares)])
     n = test.sum(axis=1)
-    skill = np.clip(0.35 + lift * (1 - np.exp(-np.arange(1, rounds + 1) / (0.3 * rounds)))[:, None]
-                    + 0.08 * rng.normal(size=clients) + 0.01 * rng.normal(size=(rounds, clients)), 0, 1)
+    skill = np.clip(0.35 + lift * (1 - np.exp(-np.arange(1, evaluations + 1) / (0.3 * evaluations)))[:, None]
+                    + 0.08 * rng.normal(size=clients) + 0.01 * rng.normal(size=(evaluations, clients)), 0, 1)
     base = np.floor(np.clip(skill - 0.08, 0, 1) * n)
     took = (rng.random((rounds, clients)) < 0.9) & (np.arange(clients) < clients - held_out)
     variables = {
-        "train_loss": (("round", "client"), np.where(took, 2 - skill, np.nan)),
+        "train_loss": (("round", "client"), np.where(took, 2 - skill[:rounds], np.nan)),
         "took_part": (("round", "client"), took.astype(int)),
         "gradient_evaluations": (("round", "client"), 30 * took),
         "bytes_up": (("round", "client"), 1024 * took),
@@ -119,9 +121,9 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
         "parameters_stored": (("client",), np.full(clients, 1000)),
         "phase_seconds": (("round", "phase", "process"), rng.random((rounds, 6, processes)) * np.array(
             [3, 0.02, 0.3, 0.7, 0.2, 0.05])[:, None]),
-        "common_loss": (("evaluation", "client"), (1.5 - skill) * n if common else np.full((rounds, clients), np.nan)),
+        "common_loss": (("evaluation", "client"), (1.5 - skill) * n if common else np.full(skill.shape, np.nan)),
         "personal_loss": (("evaluation", "client"), (1.2 - skill) * n),
-        "common_correct": (("evaluation", "client"), base if common else np.full((rounds, clients), np.nan)),
+        "common_correct": (("evaluation", "client"), base if common else np.full(skill.shape, np.nan)),
         "personal_correct": (("evaluation", "client"), np.floor(skill * n) if own or not common else base),
         "train_examples": (("client",), train.sum(axis=1)),
         "validation_examples": (("client",), np.zeros(clients, int)),
@@ -139,6 +141,8 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
         variables[f"{part}_index"] = ((f"{part}_row",), start + split.permutation(examples.sum()))
         variables[f"{part}_offsets"] = (("client_bound",), np.concatenate([[0], np.cumsum(examples)]))
         start += examples.sum()
+    if names is not None:
+        variables["client_name"] = (("client",), list(names))
     if permuted:
         maps = np.tile(np.arange(classes), (clients, 1))
         maps[list(permuted)] = np.roll(np.arange(classes), -1)
@@ -160,7 +164,8 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
                 "output": str(path.parent.name), "data": "data/wordnet.h5", "model": "models/minilm", "client-rank": own,
                 "rank": 4, "overwrite": False, "learning-rate": 2e-3, "targets": ["query", "value"], **options}
     every = np.arange(1, rounds + 1)
-    coordinates = {"round": every, "evaluation": every, "spectrum": every[-records:], "phase": PHASES}
+    evaluated = every if rounds else np.array([0])
+    coordinates = {"round": every, "evaluation": evaluated, "spectrum": evaluated[-records:], "phase": PHASES}
     if adapted:
         coordinates["adaptation_step"] = np.array(adapted)
     return write_results(path, variables, settings, coordinates, INPUTS | {"data_task": task})

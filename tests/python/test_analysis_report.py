@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import example, figures, page, report, runs, spectra, style, tables  # noqa: E402
+from analysis import (example, federation, figures, page, rank_study, rank_study_figures,  # noqa: E402
+                      rank_study_tables, report, runs, spectra, style, tables)
 from results_files import matrix_run, text_run, write_results  # noqa: E402
 
 TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ranks_by_round", "singular_spectra",
@@ -248,6 +249,59 @@ def test_a_bare_run_is_reported_without_the_parts_it_lacks(tmp_path):
     assert "seconds: train" in html
 
 
+def test_a_run_of_no_rounds_is_reported_without_times(tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", rounds=0)
+    by_round = {"accuracy_by_round", "time_by_phase", "ranks_by_round"}
+    html = check_page(report.write_report([path]), TEXT_FIGURES - by_round)
+    assert "accuracy after round 0" in html.lower() and "seconds" not in html and "sent by a client" in html
+    other = text_run(tmp_path / "other" / "results.h5", rounds=2, **{"learning-rate": 1e-3})
+    groups = runs.group(runs.read([path, other]))
+    assert "by each process" not in figures.time_by_phase(groups).caption
+    assert "by round" in figures.time_by_phase(groups).figure.axes[0].get_title(loc="left")
+
+
+def test_named_clients_are_shown_with_their_names(tmp_path):
+    names = ["coffee shop", "pub", "a place of which the name is rather long", "none"]
+    path = text_run(tmp_path / "run" / "results.h5", clients=4, names=names)
+    (run,) = runs.read([path])
+    assert [line[0] for line in tables.client_summary(run).rows] == [f"{k} {name}" for k, name in enumerate(names)]
+    assert run.short_names.tolist() == ["0 coffee shop", "1 pub", "2 a place of which the…", "3 none"]
+    groups = runs.group([run])
+    found = rank_study.study([(groups[0], "", "")])
+    for plot in (figures.score_by_client(groups), federation.classes_by_client(run),
+                 rank_study_figures.by_client(found, found.subjects[0])):
+        shown = {label.get_text() for axes in plot.figure.axes for label in axes.get_xticklabels()}
+        assert shown >= set(run.short_names), plot.name
+        plot.save(tmp_path)
+    assert {line[0] for line in rank_study_tables.by_client(found.subjects[0])[0].rows} == {
+        f"{k} {name}" for k, name in enumerate(names)}
+
+
+def test_a_single_class_has_no_figure(tmp_path):
+    assert federation.classes_by_client(runs.read([text_run(tmp_path / "results.h5", classes=1)])[0]) is None
+
+
+def test_bands_of_few_clients_are_their_range(tmp_path):
+    values = np.arange(18.0).reshape(2, 9)
+    np.testing.assert_array_equal(figures.client_band(values), [[0, 9], [8, 17]])
+    np.testing.assert_allclose(figures.client_band(np.arange(11.0)), [1, 9])
+    assert figures.band_told([9, 0]) == "smallest to largest"
+    assert figures.band_told([10]) == "10th to 90th percentile"
+    assert figures.band_told([10, 1]) == "10th to 90th percentile (of fewer than 10 smallest to largest)"
+    for clients, told in ((9, "smallest to largest"), (10, "10th to 90th percentile")):
+        path = text_run(tmp_path / str(clients) / "results.h5", clients=clients)
+        assert f"{told} over clients (band)" in figures.score_by_round(runs.group(runs.read([path]))).caption
+
+
+def test_the_loss_is_given_as_macro_mean_and_as_weighted_mean(tmp_path):
+    (run,) = runs.read([text_run(tmp_path / "results.h5")])
+    table, n = tables.summary(run), run.data["test_examples"].values
+    cells, loss = dict(zip(table.columns, table.rows[0])), run.data["personal_loss"].values[-1]
+    assert cells["macro mean loss, nats"] == f"{(loss / n).mean():.3f}"
+    assert cells["weighted mean loss, nats"] == f"{loss.sum() / n.sum():.3f}"
+    assert "The weighted means weigh clients by test examples." in table.note
+
+
 def test_the_same_results_give_the_same_page(reported, tmp_path):
     report.write_report([reported / "run" / "results.h5"], tmp_path)
     for name in ("report.html", "rank_study.html", "tables.tex", "figures/accuracy_by_round.pdf", "figures/unseen_clients.png"):
@@ -345,7 +399,7 @@ def test_a_generation_is_judged_by_its_loss_a_token(tmp_path, undrawn):
     assert score.min() < score.max() < 5  # not of an example, which is of some ten tokens
     (run,) = runs.read([path])
     found = columns(tables.summary(run), "personal")
-    assert list(found)[0] == "loss a token, nats" and not {"over majority", "loss, nats"} & set(found)
+    assert list(found)[0] == "loss a token, nats" and not {"over majority", "macro mean loss, nats"} & set(found)
     assert found["macro mean"] == f"{score.mean():.3f}"
     assert found["weighted mean"] == f"{loss[-1].sum() / tokens.sum():.3f}"
     assert (found["worst 10%"], found["best 10%"]) == (f"{score.max():.3f}", f"{score.min():.3f}")
@@ -373,7 +427,8 @@ def test_a_regression_is_judged_by_pearsons_correlation(tmp_path, undrawn):
     found = columns(tables.summary(run), "personal")
     assert list(found)[0] == "Pearson correlation"
     wanted = {"macro mean": pearson.mean(), "weighted mean": (pearson * n).sum() / n.sum(), "worst 10%": pearson.min(),
-              "best 10%": pearson.max(), "Spearman": spearman.mean(), "squared error": loss.sum() / n.sum()}
+              "best 10%": pearson.max(), "Spearman": spearman.mean(),
+              "macro mean squared error": (loss / n).mean(), "weighted mean squared error": loss.sum() / n.sum()}
     assert {name: found[name] for name in wanted} == {name: f"{value:.3f}" for name, value in wanted.items()}
     html = report.write_report([path]).read_text()
     assert not re.search("majority|label entropy|accuracy", html) and '<figure id="pearson_by_round"' in html
