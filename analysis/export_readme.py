@@ -44,7 +44,11 @@ def text(data, client: int | None, parts: dict, pairs: dict, head, dense: str, t
             lines += _classes(data, client)
         elif learned == "regression":
             lines += ["`logits[:, 0]` is the value that the model gives to each text.", ""]
-    elif task != "language-model":
+    elif task == "language-model":
+        lines += ["As in training, a prompt given to `generate` is its tokens without special ones, and then "
+                  "`base.config.eos_token_id`; where the model's token of the beginning is another one, that comes first.",
+                  ""]
+    else:
         lines += ["There is no head that belongs to it: heads are the clients' own.", ""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -166,7 +166,8 @@ def prepare(options: argparse.Namespace) -> None:
     write_dataset(output, rows, tokens, attributes_of(options, source, model, max_length), classes)
     counts = Counter(SPLIT_NAMES[row.split] for row in rows)
     told = ", ".join(f"{counts[name]} {name}" for name in SPLIT_NAMES if counts[name])
-    print(f"prepare.py: {output}: {task}, {told} rows, {len(classes.names)} classes, {len(tokens.ids)} tokens")
+    kinds = "1 class" if len(classes.names) == 1 else f"{len(classes.names)} classes"
+    print(f"prepare.py: {output}: {task}, {told} rows, {kinds}, {len(tokens.ids)} tokens")
 
 
 def find_tokenizer(name: str, sha256: str) -> Tokenizer | None:

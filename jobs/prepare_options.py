@@ -99,7 +99,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
         "category [eatType]")  # fmt: skip
     add("--target", metavar="COLUMN", help="generation: column of the text to write [target]")
     add("--client", metavar="COLUMN", help="column (squad: title; e2e: a slot) that names the client")
-    add("--test-share", metavar="S", type=share, help="share of every label for the test split [0.2]")
+    add("--test-share", metavar="S", type=share, help="share of every label for the test split; "
+        "all rows of a context or prompt go to one side [0.2]")
     add("--seed", metavar="N", type=int, default=1, help="seed of the test split [%(default)s]")
     add("--name", help="name of the data set in the file [wordnet, the hub name, or that of the file]")
     add("--source", help="where the data comes from, for the record")
@@ -122,6 +123,8 @@ def check_source(name: str) -> None:
         example = kind if kind in READERS else "tsv"
         raise UsageError(f"DATASET {name} is a file: name its kind first, such as {example} --train {name}")
     word = name.partition(":")[0].lower()
+    if f"glue/{word}" in KNOWN:
+        raise UsageError(f"no source '{name}': did you mean glue/{word}? A hub data set is written OWNER/NAME")
     near = difflib.get_close_matches(word, BUILT_IN, n=1, cutoff=0.75)
     near += [source for source in BUILT_IN if sorted(source) == sorted(word)]
     if near and "/" not in name:

@@ -321,6 +321,7 @@ def test_a_hub_out_of_reach_names_the_files_that_do(monkeypatch: pytest.MonkeyPa
     [
         (["glue/sst", "--output", "x.h5"], "no GLUE task 'glue/sst'; there are glue/cola, glue/sst2"),
         (["squads", "--output", "x.h5"], "did you mean squad?"),
+        (["sst2", "--train", "x", "--output", "x.h5"], "did you mean glue/sst2?"),
         (["20_newsgroups", "--output", "x.h5"], "did you mean 20newsgroups?"),
         (["e2e"], "no --output for e2e"),
         (["e2e", "--test", "t.csv", "--output", "x.h5"], "no --train for e2e: name the file"),
