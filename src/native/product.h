@@ -17,6 +17,7 @@ class Product {
   // stay in the second-level cache together. No bit depends on it.
   static void run(const Term<T>* terms, int64_t count, int64_t rows, int64_t columns,
                   const Target<T>& target) {
+    if (rows == 0) return;
     int64_t depth = 0;
     for (const Term<T>* term = terms; term != terms + count; ++term) depth += depth_of(*term);
     const int64_t parts = depth > deep ? C::parts(depth, deep / 2) : 1;

@@ -94,7 +94,7 @@ TEST_P(Product, SumsItsTermsInFloat) {
 // In parts of the depth, and blocks of rows and columns.
 TEST_P(Product, SumsDeepTerms) {
   for (const bool add : {false, true})
-    for (const int64_t rows : {1, 230})
+    for (const int64_t rows : {0, 1, 230})
       for (const int64_t columns : {13, 2100}) {
         EXPECT_LT(product_difference(table<double>(), rows, columns, 2500, add), 1e-13);
         EXPECT_LT(product_difference(table<float>(), rows, columns, 2500, add), 2e-5);
