@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,19 +32,18 @@ class Scores:
     clients: dict[int, dict[str, float]]
     examples: dict[int | None, int]  # of each client, and of all under None
     not_available: dict[str, str]
-    names: tuple[str, ...] = ()  # of the clients of a run
 
     def mean_over_clients(self) -> dict[str, float]:
         return {name: float(np.mean([scores[name] for scores in self.clients.values()])) for name in self.overall}
 
-    def table(self, title: str = "Scores of generated texts") -> Table:
-        """All examples, the mean over clients, and each client."""
+    def table(self, title: str = "Scores of generated texts", clients: Sequence[str] = ()) -> Table:
+        """All examples, the mean over clients, and each client, by its name in `clients` where there are any."""
         found = Table(title, ["", "examples", *self.overall])
         found.rows.append(["all", str(self.examples[None]), *self._cells(self.overall)])
         if self.clients:
             found.rows.append(["mean over clients", DASH, *self._cells(self.mean_over_clients())])
         for client, scores in self.clients.items():
-            name = self.names[client] if self.names else client
+            name = clients[client] if clients else client
             found.rows.append([f"client {name}", str(self.examples[client]), *self._cells(scores)])
         found.note = "BLEU, METEOR and ROUGE-L from 0 to 1."
         if self.clients:
@@ -184,9 +184,8 @@ def _scores_of_run(questions: answers.Questions, texts: dict[str, list[str]],
                    names: list[str]) -> tuple[str, dict, list[str]]:
     """The same of what each model wrote."""
     found = {model: score(examples_of(questions, written), names) for model, written in texts.items()}
-    for scores in found.values():
-        scores.names = tuple(client_names(questions.run))
-    tables = {model: scores.table(f"Texts of the {model} model after round {questions.round}")
+    clients = client_names(questions.run)
+    tables = {model: scores.table(f"Texts of the {model} model after round {questions.round}", clients)
               for model, scores in found.items()}
     for model, written in texts.items():
         tables[model].note = f"{answers.empty(written)} {tables[model].note}".lstrip()

@@ -246,17 +246,10 @@ void assign_given(const OptionEntry& entry, const Given& given) {
   }
 }
 
-// The options of the run and of its method.
-std::vector<OptionEntry> all_options(Invocation& invocation) {
-  std::vector<OptionEntry> entries = list_options(invocation.options);
-  if (invocation.method_options)
-    std::ranges::copy(list_options(*invocation.method_options), std::back_inserter(entries));
-  return entries;
-}
-
 void assign(const std::vector<Given>& given, Invocation& invocation, const Catalogue& catalogue) {
   std::map<std::string, OptionEntry> entries;
-  for (const OptionEntry& entry : all_options(invocation)) entries.emplace(entry.name, entry);
+  for (const OptionEntry& entry : list_options(invocation.options, invocation.method_options.get()))
+    entries.emplace(entry.name, entry);
   for (const Given& one : given) {
     if (is_control(one.name)) continue;
     const auto entry = entries.find(one.name);

@@ -1,5 +1,8 @@
 #include "core/options.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "core/option_values.h"
 
 namespace pf2lora {
@@ -46,6 +49,12 @@ std::vector<OptionEntry> list_options(OptionSet& options) {
   Lister lister;
   options.visit(lister);
   return std::move(lister.entries);
+}
+
+std::vector<OptionEntry> list_options(OptionSet& run, OptionSet* method) {
+  std::vector<OptionEntry> entries = list_options(run);
+  if (method != nullptr) std::ranges::move(list_options(*method), std::back_inserter(entries));
+  return entries;
 }
 
 std::vector<OptionValue> list_values(OptionSet& options) {

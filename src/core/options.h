@@ -87,6 +87,8 @@ struct OptionEntry {
 
 // The options of a set in the order of their declaration; valid as long as `options` is.
 std::vector<OptionEntry> list_options(OptionSet& options);
+// Those of a run, and behind them its method's own; nullptr for a method that has none.
+std::vector<OptionEntry> list_options(OptionSet& run, OptionSet* method);
 
 // An option's name and its present value, for records of a run.
 struct OptionValue {

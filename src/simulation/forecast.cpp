@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/exact_sum.h"
 #include "core/memory.h"
+#include "data/apportion.h"
 #include "simulation/schedule.h"
 
 namespace pf2lora {
@@ -49,8 +50,7 @@ double kept_states(const Options& options, const Problem& problem, int64_t ranks
 double new_steps(const Options& options, const RunPlan& plan, int64_t rounds) {
   const auto& examples = plan.train_examples;
   if (examples.empty()) return 0;
-  const double mean =
-      double(std::accumulate(examples.begin(), examples.end(), int64_t{0})) / double(plan.clients);
+  const double mean = double(sum(examples)) / double(plan.clients);
   const double part = double(plan.clients_per_round) / double(plan.clients - plan.held_out_clients);
   return std::min(1.0, mean / (double(options.batch_size * options.local_steps * rounds) * part));
 }

@@ -13,22 +13,16 @@ namespace {
 constexpr int64_t kProgramBytes = int64_t{150} << 20;
 
 std::vector<std::string> idle_options(RunRequest& request, const Problem& problem) {
-  std::vector<OptionEntry> options = list_options(request.options);
-  if (request.method_options != nullptr)
-    std::ranges::copy(list_options(*request.method_options), std::back_inserter(options));
   std::vector<InputFact> facts;
   if (problem.task()) facts.push_back({"task", task_name(*problem.task())});
-  return describe_idle(options, request.typed, facts);
+  return describe_idle(list_options(request.options, request.method_options), request.typed, facts);
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
-std::string single_classes(const Problem& problem) {
-  if (problem.task() != Task::classification || problem.class_names().size() < 2) return "";
-  const std::vector<ClientExamples>& clients = problem.partition().clients;
-  const auto single = std::ranges::count_if(clients, [&](const ClientExamples& client) {
-    const std::vector<int64_t> counts = problem.class_counts(client.train);
-    return std::ranges::count_if(counts, [](int64_t count) { return count > 0; }) == 1;
-  });
+std::string single_classes(const Problem& problem, const RunPlan& plan) {
+  if (!plan.classified || problem.class_names().size() < 2) return "";
+  const std::vector<ClientFigures>& clients = plan.figures.clients;
+  const auto single = std::ranges::count(clients, int64_t{1}, &ClientFigures::classes);
   if (single == 0) return "";
   return std::to_string(single) + " of " + std::to_string(clients.size()) +
          " clients hold examples of one class alone, which a personal model need only always answer: see the "
@@ -102,10 +96,10 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 }
 
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
-                                      const RunState& state) {
+                                      const RunState& state, const RunPlan& plan) {
   std::vector<std::string> notes = idle_options(request, problem);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
-  if (const std::string note = single_classes(problem); !note.empty()) notes.push_back(note);
+  if (const std::string note = single_classes(problem, plan); !note.empty()) notes.push_back(note);
   const ClientGroup first = state.clients.group({0}, state.common);
   for (const Site& site : algorithm.common_level(first).level->sites()) {
     const int64_t most = std::min(site.rows, site.columns);

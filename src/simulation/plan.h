@@ -15,7 +15,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 // What the user should know before the first round: typed options without effect, the partition's notes,
 // clients of a single class, a rank that no matrix has, a head that cannot serve.
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
-                                      const RunState& state);
+                                      const RunState& state, const RunPlan& plan);
 
 // All ranks. The digests of data and model among rank 0's provenance, on every rank.
 Texts digests(const Communicator& comm, const Texts& provenance);

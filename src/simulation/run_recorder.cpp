@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/statistics.h"
+#include "data/apportion.h"
 #include "io/atomic_file.h"
 #include "simulation/phases.h"
 #include "simulation/results_schema.h"
@@ -18,9 +19,6 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 ResultsShape results_shape(const RunFacts& facts, const Problem& problem, int64_t processes) {
-  const auto sum = [](const std::vector<int64_t>& values) {
-    return std::accumulate(values.begin(), values.end(), int64_t{0});
-  };
   return {.clients = facts.options.clients,
           .processes = processes,
           .segments = int64_t(facts.history.size()),

@@ -64,7 +64,7 @@ class Simulation {
     TimeLimit clock(options_.max_hours);
     if (!options_.profile.empty()) profile().start(profile_spans(comm_.size()));
     phases_.start();
-    if (options_.rounds == 0 && !resumed_) {  // the models as they start
+    if (options_.rounds == 0 && !options_.resume) {  // the models as they start
       record_models(0);
       save("done");
     }
@@ -150,7 +150,7 @@ class Simulation {
   AnswerShape answer_shape_;
   Texts texts_;  // of checkpoints
   RunHistory history_;
-  bool resumed_ = false, was_complete_ = false;
+  bool was_complete_ = false;
   std::optional<RunState> state_;
   std::optional<OutputDirectory> directory_;  // on rank 0
   std::optional<RunRecorder> recorder_;       // on rank 0
@@ -179,17 +179,16 @@ void Simulation::prepare() {
   problem_->pack_weights(
       [&](size_t bytes, const FillMemory& fill) { return comm_.filled_on_node(bytes, fill); });
 
-  resumed_ = mode == OutputMode::resume;
   Texts provenance;
   comm_.together([&] {  // digests of large files take a while, and a dry run of a new run needs none
-    if (comm_.is_root() && (!options_.dry_run || resumed_)) provenance = problem_->provenance();
+    if (comm_.is_root() && (!options_.dry_run || options_.resume)) provenance = problem_->provenance();
   });
   texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
   if (!options_.profile.empty() && !options_.dry_run) make_profile_file(comm_, options_.profile);
   comm_.together([&] {
     if (directory_ && !options_.dry_run) directory_->create();
   });
-  if (resumed_) {
+  if (options_.resume) {
     load_checkpoint(comm_, *state_, *algorithm_, options_.output + "/checkpoint.h5", [&](const Texts& saved) {
       check_resumed(saved, texts_, options_, algorithm_->rounds_matter());
       history_ = read_history(find_text(saved, kHistory));
@@ -204,7 +203,7 @@ void Simulation::prepare() {
   RunPlan plan = make_plan(options_, *problem_, *algorithm_, *state_, groups, comm_);
   if (options_.dry_run && options_.progress != "off") forecast(groups, plan);
   observer_.begin(plan);
-  for (const std::string& note : notes_before(request_, *problem_, *algorithm_, *state_))
+  for (const std::string& note : notes_before(request_, *problem_, *algorithm_, *state_, plan))
     observer_.note(note);
   begin_segment(plan);
   if (options_.dry_run) return;
@@ -217,7 +216,7 @@ void Simulation::prepare() {
     recorder_.emplace(*directory_,
                       RunFacts{options_, request_.method_options, request_.config, history_, provenance,
                                score_shape_, plan, spectra_shape(*algorithm_, first), answer_shape_},
-                      *problem_, *algorithm_, resumed_ ? std::optional(state_->round) : std::nullopt);
+                      *problem_, *algorithm_, options_.resume ? std::optional(state_->round) : std::nullopt);
     loss_watch_.emplace(problem_->task() == Task::classification ? int64_t(problem_->class_names().size())
                                                                  : 0);
   });
