@@ -36,26 +36,42 @@ class Product {
         }
   }
 
-  // sums += the tile's part of the term.
+  // sums += the tile's part of the term. The tiles of a panel ask, a share each, for the panel after it: a
+  // frozen matrix has left the caches by the time it serves again.
   template <int height, int vectors>
   [[gnu::always_inline]] static void accumulate(const Term<T>& term, const Tile& tile,
                                                 Lanes (&sums)[height][vectors]) {
-    const int64_t a_row = term.a_row, a_depth = term.a_depth, b_depth = term.b_depth;
-    const T* a = term.a + tile.row * a_row;
+    const T* a = term.a + tile.row * term.a_row;
     const T* b = term.b + tile.column / C::panel * term.b_panel;
-    for (int64_t k = term.depth; k > 0; --k, a += a_depth, b += b_depth) {
-      Lanes right[vectors];
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) right[j] = V::load(b + j * V::count);
-#pragma GCC unroll 16
-      for (int i = 0; i < height; ++i)
-#pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j) sums[i][j] += a[i * a_row] * right[j];
+    const int64_t a_row = term.a_row, a_depth = term.a_depth, b_depth = term.b_depth;
+    const int64_t lines = b_depth == C::panel ? term.depth * C::panel / kLine : 0;
+    const int64_t begin = lines * tile.index / tile.count, end = lines * (tile.index + 1) / tile.count;
+    const T* after = b + term.b_panel + begin * kLine;
+    const int64_t asking = end - begin < term.depth ? end - begin : term.depth;
+    for (int64_t k = asking; k > 0; --k, a += a_depth, b += b_depth, after += kLine) {
+      __builtin_prefetch(after, /*to be written*/ 0, /*into the second-level cache*/ 2);
+      add_outer(a, a_row, b, sums);
     }
+    for (int64_t k = term.depth - asking; k > 0; --k, a += a_depth, b += b_depth)
+      add_outer(a, a_row, b, sums);
   }
 
  private:
   static constexpr int64_t deep = 1024, cached = 400 * 1024 / sizeof(T);  // numbers of a block
+  static constexpr int64_t kLine = 64 / sizeof(T);                        // of a cache
+
+  // sums += a column of A's rows times a row of B.
+  template <int height, int vectors>
+  [[gnu::always_inline]] static void add_outer(const T* a, int64_t a_row, const T* b,
+                                               Lanes (&sums)[height][vectors]) {
+    Lanes right[vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; ++j) right[j] = V::load(b + j * V::count);
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j) sums[i][j] += a[i * a_row] * right[j];
+  }
 
   // Rows whose part of A stays in the second-level cache while the panels of B pass.
   static int64_t chunk_rows(int64_t depth) {

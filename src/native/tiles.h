@@ -9,9 +9,10 @@
 namespace pf2lora::native {
 
 // Rows [row, row + height) of a panel's columns from `column` on: `vectors` (1 or 2) vectors, of the last of
-// which `last` lanes are columns of C.
+// which `last` lanes are columns of C. It is tile `index` of the panel's `count`.
 struct Tile {
   int64_t row, height, column, vectors, last;
+  int64_t index, count;
 };
 
 // What a product writes to.
@@ -42,11 +43,12 @@ struct Tiles {
     const int64_t vectors = parts(left, V::count), last = left - (vectors - 1) * V::count;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t row = begin + rows * i / tiles, height = begin + rows * (i + 1) / tiles - row;
-      functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last});
+      functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last, i, tiles});
     }
   }
 
-  // The sums before anything is added to them: bias and what is in c.
+  // The sums before anything is added to them: bias and what is in c. Of a c that is only written, the lines are
+  // asked for now, so that they are there when the sums are done.
   template <int height, int vectors>
   [[gnu::always_inline]] static void start(const Target<T>& target, const Tile& tile,
                                            Lanes (&sums)[height][vectors]) {
@@ -54,8 +56,11 @@ struct Tiles {
     if (target.bias != nullptr) read<vectors>(target.bias + tile.column, tile.last, bias);
 #pragma GCC unroll 16
     for (int i = 0; i < height; ++i) {
+      const T* c = target.c.data + (tile.row + i) * target.c.row + tile.column;
       if (target.add)
-        read<vectors>(target.c.data + (tile.row + i) * target.c.row + tile.column, tile.last, sums[i]);
+        read<vectors>(c, tile.last, sums[i]);
+      else
+        for (int j = 0; j < vectors; ++j) __builtin_prefetch(c + j * V::count, /*to be written*/ 1);
 #pragma GCC unroll 2
       for (int j = 0; j < vectors; ++j) sums[i][j] = target.add ? sums[i][j] + bias[j] : bias[j];
     }
