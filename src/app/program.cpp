@@ -35,12 +35,12 @@ void print_names(std::ostream& out) {
   for (const Family& family : families())
     architecture.rows.push_back({family.architecture, family.description});
   const native::Kernels<float>& kernels = native::kernels<float>();
+  std::string ours = std::string("ours; on this processor ") + kernels.name;
+  if (kernels.bf16 != nullptr) ours += std::string(", --precision bf16 too (") + kernels.bf16->name + ")";
+  if (kernels.bf16x3 != nullptr) ours += ", --precision bf16x3";
   const ListSection backend{
       "Backends (--backend)",
-      {{"native",
-        std::string("ours; on this processor ") + kernels.name +
-            (kernels.half == nullptr ? ""
-                                     : std::string(", --precision bf16 too (") + kernels.half->name + ")")},
+      {{"native", ours},
        {"reference", "LibTorch's operations"}}};
   print_list(out, {algorithm, partition, problem, architecture, backend});
 }

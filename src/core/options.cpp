@@ -114,8 +114,9 @@ void Options::visit(OptionVisitor& v) {
           .only_with("task", {"classification", "regression"}));
   v.option("precision", precision,
            "arithmetic; auto: fp32, and fp64 for the matrix problem; bf16: weights and what they multiply "
-           "rounded to bf16, everything else fp32",
-           one_of({"auto", "bf16", "fp32", "fp64"}));
+           "rounded to bf16, everything else fp32; bf16x3: each of those as the sum of three bf16 numbers, "
+           "as exact as fp32 and for processors with AMX",
+           one_of({"auto", "bf16", "bf16x3", "fp32", "fp64"}));
   v.option("backend", backend,
            "implementation of the model: LibTorch's operations (reference), or ours for the "
            "processor (native); auto: native where it covers the run",

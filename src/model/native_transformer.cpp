@@ -81,9 +81,8 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
 
 template <class T>
 std::string NativeTransformer<T>::backend() const {
-  return std::string("native ") + network_.kernels.name +
-         (network_.block.storage() == native::Storage::bf16 ? std::string(" ") + network_.kernels.half->name
-                                                            : "");
+  const native::HalfKernels* half = network_.block.half();
+  return std::string("native ") + network_.kernels.name + (half == nullptr ? "" : std::string(" ") + half->name);
 }
 
 // ---- under the lowest site --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ std::unique_ptr<Problem> make_problem(const Options& options, const Demands& dem
   if (options.device != "cpu")
     throw OptionError("--device " + options.device +
                       " is not offered for --problem matrix, which is too small for it; give --device cpu");
-  if (options.precision == "fp32" || options.precision == "bf16")
+  if (options.precision != "auto" && options.precision != "fp64")
     throw OptionError("--precision " + options.precision +
                       " is not offered for --problem matrix; leave it at auto or fp64");
   return std::make_unique<MatrixProblem>(options);

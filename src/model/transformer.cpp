@@ -51,18 +51,20 @@ bool takes_native(const Options& options, const Demands& demands, const ModelCon
 
 // How the native implementation, if it takes the run, keeps the weights of the layers.
 native::Storage storage(const Options& options, bool native) {
-  if (options.precision != "bf16") return native::Storage::full;
+  if (options.precision != "bf16" && options.precision != "bf16x3") return native::Storage::full;
   if (!native)
-    throw OptionError("--precision bf16 is not offered by --backend reference, which " +
+    throw OptionError("--precision " + options.precision +
+                      " is not offered by --backend reference, which " +
                       (options.backend == "reference" ? "was asked for"
                        : options.device != "cpu"      ? "--device " + options.device + " needs"
                                                       : "this model or --algorithm needs") +
                       "; give --precision fp32");
-  if (native::kernels<float>().half == nullptr)
-    throw OptionError(
-        "--precision bf16 needs a processor with AVX512-BF16, and this one has none; give "
-        "--precision fp32");
-  return native::Storage::bf16;
+  const native::Kernels<float>& kernels = native::kernels<float>();
+  const bool rounded = options.precision == "bf16";
+  if ((rounded ? kernels.bf16 : kernels.bf16x3) == nullptr)
+    throw OptionError("--precision " + options.precision + " needs a processor with " +
+                      (rounded ? "AVX512-BF16" : "AMX-BF16") + ", and this one has none; give --precision fp32");
+  return rounded ? native::Storage::bf16 : native::Storage::bf16x3;
 }
 
 // Whether text is asked for.

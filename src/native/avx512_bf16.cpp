@@ -36,7 +36,7 @@ struct HalfSum {
     C::start(target, tile, sums);
     const int64_t a_row = pairs * kPair;
     const Half* left = a + (tile.row - first) * a_row;
-    const Half* right = half.b + tile.column / C::panel * half.b_panel;
+    const Half* right = half.b + tile.column * a_row;
     for (int64_t k = 0; k < pairs; ++k, left += kPair, right += kPair * C::panel) {
       __m512bh b[vectors];
 #pragma GCC unroll 2
@@ -72,6 +72,6 @@ void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t r
 
 }  // namespace
 
-constinit const HalfKernels avx512_bf16{"bf16", Numbers::pack_panels, scratch, product};
+constinit const HalfKernels avx512_bf16{"bf16", Numbers::panels_size, Numbers::pack_panels, scratch, product};
 
 }  // namespace pf2lora::native

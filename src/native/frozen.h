@@ -1,5 +1,5 @@
-// Frozen matrices as right-hand side of products, in numbers of T or rounded to bf16, all in one block of
-// memory that processes may share.
+// Frozen matrices as right-hand side of products, in numbers of T or of bf16, all in one block of memory that
+// processes may share.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -14,14 +14,15 @@
 
 namespace pf2lora::native {
 
-enum class Storage { full, bf16 };  // bf16: of float, where the kernels have products in it
+// bf16, bf16x3: of float, where the kernels have products of theirs.
+enum class Storage { full, bf16, bf16x3 };
 
 // W [depth, columns] in panels; 0 without a block.
 template <class T>
 struct FrozenMatrix {
   const std::shared_ptr<const std::byte>* block = nullptr;
   size_t begin = 0;  // in the block
-  Storage storage = Storage::full;
+  const HalfKernels* half = nullptr;  // whose panels they are; nullptr: those of Kernels<T>
   int64_t depth = 0;
   template <class Number>
   const Number* panels() const {
@@ -33,25 +34,27 @@ struct FrozenMatrix {
 template <class T>
 class FrozenBlock {
  public:
-  FrozenBlock(const Kernels<T>& kernels, Storage storage) : kernels_(kernels), storage_(storage) {}
+  FrozenBlock(const Kernels<T>& kernels, Storage storage)
+      : kernels_(kernels),
+        half_(storage == Storage::bf16     ? kernels.bf16
+              : storage == Storage::bf16x3 ? kernels.bf16x3
+                                           : nullptr) {}
   FrozenBlock(const FrozenBlock&) = delete;
   FrozenBlock& operator=(const FrozenBlock&) = delete;
 
   // Element (k, j) at from[k * from_depth + j * from_column]. What it returns lives as long as this block.
   FrozenMatrix<T> add(std::shared_ptr<const T> from, int64_t from_depth, int64_t from_column, int64_t depth,
                       int64_t columns) {
-    const FrozenMatrix<T> matrix{&block_, bytes_, storage_, depth};
-    const bool full = storage_ == Storage::full;
-    const int64_t size =
-        full ? kernels_.panels_size(depth, columns) : kernels_.half_panels_size(depth, columns);
-    bytes_ += round_up(size_t(size) * (full ? sizeof(T) : sizeof(Half)));
+    const FrozenMatrix<T> matrix{&block_, bytes_, half_, depth};
+    bytes_ += round_up(half_ == nullptr ? size_t(kernels_.panels_size(depth, columns)) * sizeof(T)
+                                        : size_t(half_->panels_size(depth, columns)) * sizeof(Half));
     sources_.push_back({std::move(from), from_depth, from_column, columns, matrix});
     return matrix;
   }
 
   // Of all matrices, and what may be read beyond the last.
   size_t bytes() const { return bytes_ + kAlignment * sizeof(T); }
-  Storage storage() const { return storage_; }
+  const HalfKernels* half() const { return half_; }
 
   void lay_out(const FilledMemory& memory) {
     block_ = memory(bytes(), [&](std::byte* to) {
@@ -75,31 +78,29 @@ class FrozenBlock {
       pack_panels(from.get(), from_depth, from_column, matrix.depth, columns, panels);
     };
     if constexpr (std::is_same_v<T, float>)
-      if (storage_ == Storage::bf16) return pack(kernels_.half->pack_panels, reinterpret_cast<Half*>(to));
+      if (half_ != nullptr) return pack(half_->pack_panels, reinterpret_cast<Half*>(to));
     pack(kernels_.pack_panels, reinterpret_cast<T*>(to));
   }
 
   const Kernels<T>& kernels_;
-  const Storage storage_;
+  const HalfKernels* const half_;
   size_t bytes_ = 0;
   std::vector<Source> sources_;  // until they are laid out
   std::shared_ptr<const std::byte> block_;
 };
 
 // c [rows, columns] = a [rows, depth] frozen + the other terms + bias (nullptr: 0) + c where `add` says so; a
-// may be nullptr: 0. With a frozen matrix in bf16, a is rounded to bf16 too; sums are in T throughout.
+// may be nullptr: 0. With a frozen matrix in bf16, a becomes such too; sums are in T throughout.
 template <class T>
 void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int64_t a_row,
              std::initializer_list<Term<T>> others, int64_t rows, int64_t columns, Rows<T> c,
              const std::type_identity_t<T>* bias, bool add) {
   const Kernels<T>& kernels = pass.kernels;
   if constexpr (std::is_same_v<T, float>)
-    if (frozen.storage == Storage::bf16 && a != nullptr) {
-      const Numbers<T> scratch = pass.pool.take(kernels.half->scratch(rows, frozen.depth));
-      const HalfTerm term{a, a_row, frozen.depth, frozen.template panels<Half>(),
-                          kernels.half_panels_size(frozen.depth, kernels.panel)};
-      kernels.half->product(term, {others.begin(), others.size()}, rows, columns, c, bias, add,
-                            scratch.get());
+    if (frozen.half != nullptr && a != nullptr) {
+      const Numbers<T> scratch = pass.pool.take(frozen.half->scratch(rows, frozen.depth));
+      const HalfTerm term{a, a_row, frozen.depth, frozen.template panels<Half>()};
+      frozen.half->product(term, {others.begin(), others.size()}, rows, columns, c, bias, add, scratch.get());
       return;
     }
   const T* panels = frozen.template panels<T>();

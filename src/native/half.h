@@ -19,7 +19,13 @@ struct HalfNumbers {
     return Half((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
   }
 
-  // As HalfKernels::pack_panels, 0 beyond the last row and column.
+  static float number(Half half) { return __builtin_bit_cast(float, uint32_t(half) << 16); }
+
+  static int64_t panels_size(int64_t depth, int64_t columns) {
+    return round_up<P>(columns, panel) * round_up<P>(depth, kPair);
+  }
+  // As HalfKernels::pack_panels: rows of B in pairs, [depth / 2, panel, 2] of each panel after another, 0
+  // beyond the last row and column.
   static void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
                           int64_t columns, Half* to) {
     const int64_t padded = round_up<P>(columns, panel);

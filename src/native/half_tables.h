@@ -1,9 +1,9 @@
-// One table of products in bf16 for each kind of processor: constants, each defined in the file of its name.
+// Tables of products in bf16 for kinds of processors: constants, defined in the file of the kind.
 #pragma once
 #include "native/kernels.h"
 
 namespace pf2lora::native {
 
-extern const HalfKernels avx512_bf16, amx_bf16;
+extern const HalfKernels avx512_bf16, amx_bf16, amx_bf16x3;
 
 }  // namespace pf2lora::native

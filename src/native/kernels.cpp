@@ -45,7 +45,9 @@ std::vector<const HalfKernels*> supported_half_kernels() {
 
 Kernels<float> best_avx512() {
   Kernels<float> table = avx512_float;
-  if (!half_kernels().empty()) table.half = half_kernels().front();
+  if (half_kernels().empty()) return table;
+  table.bf16 = half_kernels().front();
+  if (table.bf16 == &amx_bf16) table.bf16x3 = &amx_bf16x3;
   return table;
 }
 #endif

@@ -54,19 +54,20 @@ struct Rows {
 
 using Half = uint16_t;  // a bf16 number: the upper half of a float
 
-// A [rows, depth], rounded to bf16 as it is read, and B in panels of HalfKernels.
+// A [rows, depth] and B as HalfKernels::pack_panels wrote it.
 struct HalfTerm {
   const float* a = nullptr;
   int64_t a_row = 0;
   int64_t depth = 0;
   const Half* b = nullptr;
-  int64_t b_panel = 0;  // half_panels_size(depth of all that was packed, panel)
 };
 
-// Products of float32 numbers, rounded to bf16 on the way, with a right side in bf16; sums in float32.
+// Products of float32 numbers whose factors become bf16 numbers, or sums of them; their sums are float32.
 struct HalfKernels {
   const char* name;  // of the instructions
-  // Rows of B in pairs, [depth / 2, panel, 2] of each panel after another.
+  // Numbers that `to` of pack_panels holds.
+  int64_t (*panels_size)(int64_t depth, int64_t columns);
+  // B, element (k, j) at from[k * from_depth + j * from_column], in the order in which product() reads it.
   void (*pack_panels)(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
                       int64_t columns, Half* to);
   int64_t (*scratch)(int64_t rows, int64_t depth);  // numbers that a product needs
@@ -100,11 +101,9 @@ struct Kernels {
   void (*product)(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Rows<T> c, const T* bias,
                   bool add);
 
-  // Products with the right side in bf16; only in tables of float, and nullptr where the processor has none.
-  const HalfKernels* half = nullptr;
-  int64_t half_panels_size(int64_t depth, int64_t columns) const {
-    return panels_size((depth + 1) / 2 * 2, columns);
-  }
+  // Only in tables of float, and nullptr where the processor has none: products of factors rounded to bf16,
+  // and of factors that are sums of three bf16 numbers, as exact as those of float32.
+  const HalfKernels *bf16 = nullptr, *bf16x3 = nullptr;
 
   // Layer norm of x = a + b (b may be nullptr), all [rows, width]: normal = (x - mean) * scale with scale
   // [rows] = 1 / sqrt(variance + epsilon), out = gain * normal + shift.
@@ -181,7 +180,7 @@ Processor this_processor();
 template <class T>
 const Kernels<T>& kernels(Processor processor = this_processor());
 
-// The products in bf16 that this machine has, the best first.
+// The products of factors rounded to bf16 that this machine has, the best first.
 std::span<const HalfKernels* const> half_kernels();
 
 extern template const Kernels<float>& kernels<float>(Processor);

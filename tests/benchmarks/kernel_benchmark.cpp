@@ -124,32 +124,33 @@ float* data(const Tensor& x) {
   return x.data_ptr<float>();
 }
 
-// The same with b in bf16; empty where the processor has no such products.
-std::function<void()> half_product(const Kernels<float>& table, const Tensor& x, const Tensor& b,
+// The same with b in bf16 numbers; empty where the processor has no such products.
+std::function<void()> half_product(const HalfKernels* kernels, const Tensor& x, const Tensor& b,
                                    const Tensor& c) {
-  if (table.half == nullptr) return {};
+  if (kernels == nullptr) return {};
   const int64_t in = b.size(0), out = b.size(1), rows = x.size(0);
-  const Tensor panels = torch::empty({table.half_panels_size(in, out)}, torch::kInt16);
-  const Tensor scratch = torch::empty({table.half->scratch(rows, in)});
+  const Tensor panels = torch::empty({kernels->panels_size(in, out)}, torch::kInt16);
+  const Tensor scratch = torch::empty({kernels->scratch(rows, in)});
   const auto half = [](const Tensor& numbers) {
     return reinterpret_cast<Half*>(numbers.data_ptr<int16_t>());
   };
-  table.half->pack_panels(data(b), b.stride(0), b.stride(1), in, out, half(panels));
-  return [=, &table] {
-    const HalfTerm term{data(x), in, in, half(panels), table.half_panels_size(in, table.panel)};
-    table.half->product(term, {}, rows, out, {data(c), out}, nullptr, false, data(scratch));
+  kernels->pack_panels(data(b), b.stride(0), b.stride(1), in, out, half(panels));
+  return [=] {
+    const HalfTerm term{data(x), in, in, half(panels)};
+    kernels->product(term, {}, rows, out, {data(c), out}, nullptr, false, data(scratch));
   };
 }
 
 json products() {
-  Section section("product, GFLOP/s", names({"torch mm", "bf16"}), giga_per_second);
+  Section section("product, GFLOP/s", names({"torch mm", "bf16", "bf16x3"}), giga_per_second);
   const auto add = [&](const std::string& name, const Tensor& x, const Tensor& b) {
     const Tensor c = torch::empty({x.size(0), b.size(1)});
     const Kernels<float>& best = kernels<float>();
     Row row{name, 2.0 * double(x.size(0) * b.size(0) * b.size(1)), {[=] {
               at::mm_out(const_cast<Tensor&>(c), x, b);
             }}};
-    row.columns.push_back(x.stride(1) == 1 ? half_product(best, x, b, c) : nullptr);
+    for (const HalfKernels* half : {best.bf16, best.bf16x3})
+      row.columns.push_back(x.stride(1) == 1 ? half_product(half, x, b, c) : nullptr);
     for (const Processor processor : processors())
       row.columns.push_back(own_product(kernels<float>(processor), x, b, c));
     section.add(row);

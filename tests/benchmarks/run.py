@@ -83,8 +83,7 @@ class Bench:
             start.write_text(json.dumps(ours.ask("start homlora")))
             peer.ask(f"start {start}")
             names = [PEFT] + [f"{method} {lockstep}" for lockstep in (1, 2) for method in METHODS]
-            if ours.ask("bf16"):
-                names += [f"{method} 1 bf16" for method in (HOMLORA, EXACT)]
+            names += [f"{method} 1 {precision}" for precision in ours.ask("precisions") for method in (HOMLORA, EXACT)]
             seconds, losses = {name: [] for name in names}, {name: [] for name in names}
             products = []
             for repetition in range(self.repetitions + 1):  # the first one warms up

@@ -3,7 +3,7 @@
 // interleave its blocks with those of another program:
 //   start METHOD                             start values of the common parameters by name
 //   rows FIRST STEPS                         dataset rows of client 0's batches (slot 0)
-//   bf16                                     whether this processor offers --precision bf16
+//   precisions                               which of bf16 and bf16x3 --precision offers on this processor
 //   products ROWS                            rates of the model's products of so many rows, ours and LibTorch's
 //   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean loss of each
 // HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
@@ -67,7 +67,12 @@ class Benchmark {
       request >> method;
       return start(training(method, "-", 1, "fp32"));
     }
-    if (method == "bf16") return native::kernels<float>().half != nullptr;
+    if (method == "precisions") {
+      json offered = json::array();
+      if (native::kernels<float>().bf16 != nullptr) offered.push_back("bf16");
+      if (native::kernels<float>().bf16x3 != nullptr) offered.push_back("bf16x3");
+      return offered;
+    }
     int64_t lockstep = 1, first = 0, steps = 0;
     if (method == "rows") {
       request >> first >> steps;

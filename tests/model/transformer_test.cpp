@@ -279,14 +279,14 @@ TEST(Encoder, NativeInFloatAndDoubleEqualsReferenceInDouble) {
   }
 }
 
-// Rounding to bf16 is off by 2^-9 at most, and a few times that passes through the layers.
-TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
-  if (native::kernels<float>().half == nullptr) GTEST_SKIP() << "this processor has no products in bf16";
+// Compares with double precision: the loss, gradients and tangents are off by more than `least` and less than
+// `most`, and have the same bits in any group.
+void check_products_in(native::Storage storage, double least, double most) {
   for (const SmallTransformer& small : variants()) {
     if (!small.native) continue;
     const auto full = small.make();
     NativeTransformer<float> half(as_float(random_weights(small.config, small.seed)), full->sites(),
-                                  small.readout(), 1 << 20, native::Storage::bf16);
+                                  small.readout(), 1 << 20, storage);
     half.pack_weights(own_filled_memory);
     const Batch batch = random_batch(kThreeClients, small.config, small.classes, 24);
     const AdapterSet at = random_adapters(*full, 3, 2, 25, 0.1), along = random_adapters(*full, 3, 2, 26),
@@ -298,8 +298,8 @@ TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
          {relative_error(found.loss.to(torch::kFloat64), expected.loss),
           relative_error(rows.to(torch::kFloat64), rows_of(expected.rows)),
           relative_error(tangent.to(torch::kFloat64), rows_of(full->tangent(*expected.pass, along)))}) {
-      EXPECT_LT(error, 0.1);
-      EXPECT_GT(error, 1e-5);  // it is not float
+      EXPECT_LT(error, most);
+      EXPECT_GT(error, least);
     }
     for (int64_t g = 0; g < 3; ++g) {
       Gradient alone = half.gradient(batch_of(batch, size_t(g)), client_of(at_half, g), Keep::pass);
@@ -307,6 +307,18 @@ TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
       EXPECT_TRUE(torch::equal(rows_of(half.tangent(*alone.pass, client_of(along_half, g)))[0], tangent[g]));
     }
   }
+}
+
+// Rounding to bf16 is off by 2^-9 at most, and a few times that passes through the layers.
+TEST(Encoder, ProductsInBf16AreNearAndHaveTheSameBitsInAnyGroup) {
+  if (native::kernels<float>().bf16 == nullptr) GTEST_SKIP() << "this processor has no products in bf16";
+  check_products_in(native::Storage::bf16, 1e-5 /* it is not float */, 0.1);
+}
+
+// As float's, whose bound is the same.
+TEST(Encoder, ProductsInThreeBf16AreAsExactAsFloatAndHaveTheSameBitsInAnyGroup) {
+  if (native::kernels<float>().bf16x3 == nullptr) GTEST_SKIP() << "this processor has no AMX";
+  check_products_in(native::Storage::bf16x3, 0, 2e-5);
 }
 
 TEST(Encoder, NativeCoversOnlyWhatItComputes) {

@@ -11,20 +11,27 @@ Tensor draw_float(std::vector<int64_t> shape) {
   return draw(std::move(shape), torch::kFloat32);
 }
 
-// A product with B in bf16, of each of the tables that may run here.
-class HalfProduct : public testing::TestWithParam<size_t> {
+// Products with B in bf16, of each of the tables that may run here.
+enum class Form { rounded_by_best, rounded_by_next, sums_of_three };
+
+class HalfProduct : public testing::TestWithParam<Form> {
  protected:
   void SetUp() override {
     torch::manual_seed(11);
-    if (GetParam() >= half_kernels().size()) GTEST_SKIP() << "this processor has no such products in bf16";
+    const auto rounding = half_kernels();
+    const size_t place = GetParam() == Form::rounded_by_best ? 0 : 1;
+    if (GetParam() == Form::sums_of_three)
+      half_ = table_.bf16x3;
+    else if (place < rounding.size())
+      half_ = rounding[place];
+    if (half_ == nullptr) GTEST_SKIP() << "this processor has no such products in bf16";
   }
-  const HalfKernels& kernels_of_half() const { return *half_kernels()[GetParam()]; }
+  bool rounds() const { return GetParam() != Form::sums_of_three; }
 
   Tensor packed(const Tensor& b) const {
     const Tensor panels =
-        torch::full({table_.half_panels_size(b.size(0), b.size(1))}, 0x7fc0 /* NaN */, torch::kInt16);
-    kernels_of_half().pack_panels(data<float>(b), b.stride(0), b.stride(1), b.size(0), b.size(1),
-                                  half(panels));
+        torch::full({half_->panels_size(b.size(0), b.size(1))}, 0x7fc0 /* NaN */, torch::kInt16);
+    half_->pack_panels(data<float>(b), b.stride(0), b.stride(1), b.size(0), b.size(1), half(panels));
     return panels;
   }
   static Half* half(const Tensor& numbers) { return reinterpret_cast<Half*>(numbers.data_ptr<int16_t>()); }
@@ -34,11 +41,10 @@ class HalfProduct : public testing::TestWithParam<size_t> {
                bool add, Tensor c) const {
     const Tensor panels = packed(b);
     const int64_t rows = a.size(0), depth = a.size(1);
-    const Tensor scratch = torch::full({kernels_of_half().scratch(rows, depth)}, std::nanf(""));
-    const HalfTerm term{data<float>(a), a.stride(0), depth, half(panels),
-                        table_.half_panels_size(depth, table_.panel)};
-    kernels_of_half().product(term, terms, rows, b.size(1), {data<float>(c), c.stride(0)}, data<float>(bias),
-                              add, data<float>(scratch));
+    const Tensor scratch = torch::full({half_->scratch(rows, depth)}, std::nanf(""));
+    const HalfTerm term{data<float>(a), a.stride(0), depth, half(panels)};
+    half_->product(term, terms, rows, b.size(1), {data<float>(c), c.stride(0)}, data<float>(bias), add,
+                   data<float>(scratch));
   }
   Tensor product(const Tensor& a, const Tensor& b) const {
     const Tensor c = torch::full({a.size(0), b.size(1)}, NAN, torch::kFloat32);
@@ -47,15 +53,18 @@ class HalfProduct : public testing::TestWithParam<size_t> {
   }
 
   const Kernels<float>& table_ = kernels<float>();
+  const HalfKernels* half_ = nullptr;
 };
 
-TEST_P(HalfProduct, IsThatOfTheRoundedFactors) {
+TEST_P(HalfProduct, IsThatOfTheRoundedFactorsOrThatOfTheFactors) {
   for (const int64_t rows : {0, 1, 12, 31, 217})
     for (const int64_t columns : {3, 16, 40, 96})
       for (const int64_t depth : {0, 1, 2, 31, 64, 101, 1536}) {
         const Tensor a_memory = draw_float({rows, depth + 3}), a = a_memory.narrow(1, 0, depth);
         const Tensor b = draw_float({columns, depth}).t();
-        const auto rounded = [](const Tensor& x) { return x.to(torch::kBFloat16).to(torch::kFloat64); };
+        const auto rounded = [&](const Tensor& x) {
+          return (rounds() ? x.to(torch::kBFloat16) : x).to(torch::kFloat64);
+        };
         const Tensor ours = product(a, b);
         EXPECT_LT(difference(ours, torch::mm(rounded(a), rounded(b))), 2e-6);
         if (depth < 30) continue;
@@ -71,11 +80,12 @@ TEST_P(HalfProduct, IsExactOnSmallWholeNumbers) {
 }
 
 // One number times 1: what rounding makes of it. A half unit in the last place goes to the even neighbour.
-TEST_P(HalfProduct, RoundsToNearestEven) {
+TEST_P(HalfProduct, RoundsToNearestEvenOrNotAtAll) {
   const Tensor numbers = torch::cat(
       {torch::tensor({1 + 0x1p-8, 1 + 3 * 0x1p-8, 1 + 0x1p-8 + 0x1p-20, -1 - 0x1p-8}, torch::kFloat32),
        draw_float({1000})});
-  const Tensor one = torch::ones({1, 1}), expected = numbers.to(torch::kBFloat16).to(torch::kFloat32);
+  const Tensor one = torch::ones({1, 1});
+  const Tensor expected = rounds() ? numbers.to(torch::kBFloat16).to(torch::kFloat32) : numbers;
   EXPECT_TRUE(torch::equal(product(numbers.unsqueeze(1), one).squeeze(1), expected));
   EXPECT_TRUE(torch::equal(product(one, numbers.unsqueeze(0)).squeeze(0), expected));
 }
@@ -109,7 +119,26 @@ TEST_P(HalfProduct, NumbersThatAreNoneStayNone) {
                            torch::tensor({false, false, false, true, false})));
 }
 
-INSTANTIATE_TEST_SUITE_P(BestFirst, HalfProduct, testing::Values(0, 1));
+// The root of the mean square is below that of the product in float, which adds one number at a time.
+TEST_P(HalfProduct, OfSumsOfThreeIsNoLessExactThanInFloat) {
+  if (rounds()) GTEST_SKIP() << "it rounds";
+  for (const int64_t depth : {32, 384, 1536}) {
+    const Tensor a = draw_float({300, depth}), b = draw_float({depth, 64});
+    const Tensor exact = torch::mm(a.to(torch::kFloat64), b.to(torch::kFloat64));
+    const Tensor panels = torch::empty({table_.panels_size(depth, 64)}), in_float = torch::empty({300, 64});
+    table_.pack_panels(data<float>(b), 64, 1, depth, 64, data<float>(panels));
+    const std::array terms{
+        Term<float>{data<float>(a), depth, 1, depth, data<float>(panels), table_.panel, depth * table_.panel}};
+    table_.product(terms, 300, 64, {data<float>(in_float), 64}, nullptr, false);
+    const auto error = [&](const Tensor& c) {
+      return (c.to(torch::kFloat64) - exact).square().mean().sqrt().item<double>();
+    };
+    EXPECT_LT(error(product(a, b)), error(in_float));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, HalfProduct,
+                         testing::Values(Form::rounded_by_best, Form::rounded_by_next, Form::sums_of_three));
 
 }  // namespace
 }  // namespace pf2lora::native

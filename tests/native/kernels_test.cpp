@@ -22,7 +22,8 @@ TEST(Kernels, EachProcessorHasItsOwnTable) {
     names.insert(kernels<float>(processor).name);
     panels.insert(kernels<float>(processor).panel);
     EXPECT_EQ(kernels<float>(processor).panel, 2 * kernels<double>(processor).panel);
-    EXPECT_EQ(kernels<double>(processor).half, nullptr);
+    EXPECT_EQ(kernels<double>(processor).bf16, nullptr);
+    EXPECT_EQ(kernels<double>(processor).bf16x3, nullptr);
   }
   EXPECT_EQ(names.size(), supported_processors().size());
   EXPECT_EQ(panels.size(), supported_processors().size());

@@ -75,16 +75,20 @@ TEST_P(LinearOperations, AgreeWithAutogradPerTokenExampleAndTarget) {
     for (const bool weighted : {false, true}) {
       EXPECT_LT(difference_from_autograd(table<double>(), per, weighted, Storage::full), 1e-12);
       EXPECT_LT(difference_from_autograd(table<float>(), per, weighted, Storage::full), 2e-5);
-      if (table<float>().half != nullptr) {
+      if (table<float>().bf16 != nullptr) {
         EXPECT_LT(difference_from_autograd(table<float>(), per, weighted, Storage::bf16), 2e-2);
+      }
+      if (table<float>().bf16x3 != nullptr) {
+        EXPECT_LT(difference_from_autograd(table<float>(), per, weighted, Storage::bf16x3), 2e-5);
       }
     }
 }
 
 // So a head of a language model may score the targets alone.
 TEST_P(LinearOperations, TargetsHaveTheBitsThatTheirTokensHave) {
-  for (const Storage storage : {Storage::full, Storage::bf16}) {
-    if (storage == Storage::bf16 && table<float>().half == nullptr) continue;
+  for (const Storage storage : {Storage::full, Storage::bf16, Storage::bf16x3}) {
+    if (storage == Storage::bf16 && table<float>().bf16 == nullptr) continue;
+    if (storage == Storage::bf16x3 && table<float>().bf16x3 == nullptr) continue;
     const Layer<float> layer(table<float>(), storage);
     const Question question = draw_question(batch_with_targets(), {{Per::token, kLinearIn}},
                                             {Per::target, kLinearOut}, torch::kFloat32);
