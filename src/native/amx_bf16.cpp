@@ -149,18 +149,31 @@ struct Amx {
     }
   }
 
-  // `sums` [16 or, for both, 32 rows, panel] = so many blocks of A times those of a panel of B. On the way
-  // it asks for lines [begin, end) of each block of the panel `after`.
+  // What will be needed next, of which each of the blocks of a sum asks for a share: `rows` of c, and lines
+  // [begin, end) of each block of the panel that follows.
+  struct Ahead {
+    Rows<float> c;
+    int64_t rows;
+    const Half* panel;
+    int64_t begin, end;
+  };
+
+  // `sums` [16 or, for both, 32 rows, panel] = so many blocks of A times those of a panel of B.
   template <bool both>
-  static void sum(const Half* a, const Half* b, int64_t blocks, const Half* after, int64_t begin, int64_t end,
-                  float* sums) {
+  static void sum(const Half* a, const Half* b, int64_t blocks, Ahead ahead, float* sums) {
     const Half* below = a + blocks * kBlockA;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t i = 0; i < blocks; ++i, a += kBlockA, below += kBlockA, b += kBlockB, after += kBlockB) {
-      for (int64_t line = begin; line < end; ++line) prefetch(after + line * kLine);
+    for (int64_t i = 0; i < blocks; ++i, a += kBlockA, below += kBlockA, b += kBlockB) {
+      for (int64_t left = (ahead.rows + blocks - 1) / blocks; left > 0; --left, ahead.c.data += ahead.c.row) {
+        __builtin_prefetch(ahead.c.data, /*to be written*/ 1);
+        __builtin_prefetch(ahead.c.data + V::count, 1);
+      }
+      for (int64_t line = ahead.begin; line < ahead.end; ++line)
+        __builtin_prefetch(ahead.panel + line * kLine, 0, /*into the second-level cache*/ 2);
+      ahead.panel += kBlockB;
       multiply<both>(a, below, b);
     }
     constexpr int64_t row = kPanel * sizeof(float);
@@ -172,8 +185,8 @@ struct Amx {
     }
   }
 
-  static void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows,
-                      int64_t columns, Rows<float> c, const float* bias, bool add, float* memory) {
+  static void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+                      Rows<float> c, const float* bias, bool add, float* memory) {
     const TileShapes shapes;
     _tile_loadconfig(&shapes);
     const int64_t blocks = blocks_of(half.depth);
@@ -196,8 +209,7 @@ struct Amx {
 
   // Rows [begin, end), at most kChunkRows, with so many blocks of the depth from `block` on.
   static void chunk(const HalfTerm& half, int64_t block, int64_t blocks, std::span<const Term<float>> terms,
-                    int64_t begin, int64_t end, int64_t columns, const Target<float>& target,
-                    float* memory) {
+                    int64_t begin, int64_t end, int64_t columns, const Target<float>& target, float* memory) {
     auto* const sums = memory;
     auto* const a = reinterpret_cast<Half*>(memory + 2 * kTile * kPanel);  // only vectors and tiles read it
     const int64_t first = block * kDepth, panel = blocks_of(half.depth) * kBlockB;
@@ -209,21 +221,17 @@ struct Amx {
       for (int64_t step = 0; step < steps; ++step) {
         const int64_t row = begin + step * 2 * kTile, left = end - row;
         const int64_t high = left < 2 * kTile ? left : 2 * kTile;
-        for (int64_t i = row; i < row + high; ++i) ask(target.c.data + i * target.c.row + column);
         constexpr int64_t lines = kBlockB / kLine;
         const auto some = high > kTile ? sum<true> : sum<false>;
-        some(a + 2 * step * blocks * kBlockA, b, blocks, b + panel, lines * step / steps,
-             lines * (step + 1) / steps, sums);
+        some(a + 2 * step * blocks * kBlockA, b, blocks,
+             {{target.c.data + row * target.c.row + column, target.c.row},
+              high,
+              b + panel,
+              lines * step / steps,
+              lines * (step + 1) / steps},
+             sums);
         C::run(Rest{sums, row, terms, target}, row, row + high, column, columns);
       }
-  }
-
-  static void prefetch(const Half* line) {
-    __builtin_prefetch(line, /*to be written*/ 0, /*into the second-level cache*/ 2);
-  }
-  static void ask(const float* c) {
-    __builtin_prefetch(c, /*to be written*/ 1);
-    __builtin_prefetch(c + V::count, 1);
   }
 };
 
