@@ -38,10 +38,8 @@ void print_names(std::ostream& out) {
   std::string ours = std::string("ours; on this processor ") + kernels.name;
   if (kernels.bf16 != nullptr) ours += std::string(", --precision bf16 too (") + kernels.bf16->name + ")";
   if (kernels.bf16x3 != nullptr) ours += ", --precision bf16x3";
-  const ListSection backend{
-      "Backends (--backend)",
-      {{"native", ours},
-       {"reference", "LibTorch's operations"}}};
+  const ListSection backend{"Backends (--backend)",
+                            {{"native", ours}, {"reference", "LibTorch's operations"}}};
   print_list(out, {algorithm, partition, problem, architecture, backend});
 }
 

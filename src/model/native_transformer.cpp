@@ -82,7 +82,8 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
 template <class T>
 std::string NativeTransformer<T>::backend() const {
   const native::HalfKernels* half = network_.block.half();
-  return std::string("native ") + network_.kernels.name + (half == nullptr ? "" : std::string(" ") + half->name);
+  return std::string("native ") + network_.kernels.name +
+         (half == nullptr ? "" : std::string(" ") + half->name);
 }
 
 // ---- under the lowest site --------------------------------------------------------------------------------

@@ -53,8 +53,7 @@ bool takes_native(const Options& options, const Demands& demands, const ModelCon
 native::Storage storage(const Options& options, bool native) {
   if (options.precision != "bf16" && options.precision != "bf16x3") return native::Storage::full;
   if (!native)
-    throw OptionError("--precision " + options.precision +
-                      " is not offered by --backend reference, which " +
+    throw OptionError("--precision " + options.precision + " is not offered by --backend reference, which " +
                       (options.backend == "reference" ? "was asked for"
                        : options.device != "cpu"      ? "--device " + options.device + " needs"
                                                       : "this model or --algorithm needs") +
@@ -63,7 +62,8 @@ native::Storage storage(const Options& options, bool native) {
   const bool rounded = options.precision == "bf16";
   if ((rounded ? kernels.bf16 : kernels.bf16x3) == nullptr)
     throw OptionError("--precision " + options.precision + " needs a processor with " +
-                      (rounded ? "AVX512-BF16" : "AMX-BF16") + ", and this one has none; give --precision fp32");
+                      (rounded ? "AVX512-BF16" : "AMX-BF16") +
+                      ", and this one has none; give --precision fp32");
   return rounded ? native::Storage::bf16 : native::Storage::bf16x3;
 }
 

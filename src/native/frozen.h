@@ -21,7 +21,7 @@ enum class Storage { full, bf16, bf16x3 };
 template <class T>
 struct FrozenMatrix {
   const std::shared_ptr<const std::byte>* block = nullptr;
-  size_t begin = 0;  // in the block
+  size_t begin = 0;                   // in the block
   const HalfKernels* half = nullptr;  // whose panels they are; nullptr: those of Kernels<T>
   int64_t depth = 0;
   template <class Number>

@@ -1,9 +1,9 @@
 // A frozen linear layer with the low-rank pairs of its site, y = x (W + dense)^T + b + (w * x down^T) up^T,
 // client by client (LoRA, Hu et al. 2022, arXiv 2106.09685).
 //
-// The rows of W may fall into blocks, such as the heads of attention, that meet different inputs. Block b of y
-// is then made of block b of x. Backwards, the blocks of x are multiplied by W itself, y_b = x_b (W_b + up_b
-// (w * down)), and there is no bias.
+// The rows of W may fall into blocks, such as the heads of attention, that meet different inputs. Block b of
+// y is then made of block b of x. Backwards, the blocks of x are multiplied by W itself, y_b = x_b (W_b +
+// up_b (w * down)), and there is no bias.
 #pragma once
 #include "native/frozen.h"
 

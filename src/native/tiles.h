@@ -47,8 +47,8 @@ struct Tiles {
     }
   }
 
-  // The sums before anything is added to them: bias and what is in c. Of a c that is only written, the lines are
-  // asked for now, so that they are there when the sums are done.
+  // The sums before anything is added to them: bias and what is in c. Of a c that is only written, the lines
+  // are asked for now, so that they are there when the sums are done.
   template <int height, int vectors>
   [[gnu::always_inline]] static void start(const Target<T>& target, const Tile& tile,
                                            Lanes (&sums)[height][vectors]) {

@@ -127,8 +127,8 @@ TEST_P(HalfProduct, OfSumsOfThreeIsNoLessExactThanInFloat) {
     const Tensor exact = torch::mm(a.to(torch::kFloat64), b.to(torch::kFloat64));
     const Tensor panels = torch::empty({table_.panels_size(depth, 64)}), in_float = torch::empty({300, 64});
     table_.pack_panels(data<float>(b), 64, 1, depth, 64, data<float>(panels));
-    const std::array terms{
-        Term<float>{data<float>(a), depth, 1, depth, data<float>(panels), table_.panel, depth * table_.panel}};
+    const std::array terms{Term<float>{data<float>(a), depth, 1, depth, data<float>(panels), table_.panel,
+                                       depth * table_.panel}};
     table_.product(terms, 300, 64, {data<float>(in_float), 64}, nullptr, false);
     const auto error = [&](const Tensor& c) {
       return (c.to(torch::kFloat64) - exact).square().mean().sqrt().item<double>();
