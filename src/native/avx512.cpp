@@ -6,7 +6,7 @@ namespace {
 
 struct Avx512 {
   static constexpr const char* name = "avx512";
-  static constexpr int64_t bytes = 64, tile_rows = 12;
+  static constexpr int64_t bytes = 64, tile_rows = 14;
 };
 
 }  // namespace
