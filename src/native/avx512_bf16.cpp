@@ -37,22 +37,34 @@ struct HalfSum {
     const int64_t a_row = pairs * kPair;
     const Half* left = a + (tile.row - first) * a_row;
     const Half* right = half.b + tile.column * a_row;
-    for (int64_t k = 0; k < pairs; ++k, left += kPair, right += kPair * C::panel) {
-      __m512bh b[vectors];
-#pragma GCC unroll 2
-      for (int j = 0; j < vectors; ++j) b[j] = (__m512bh)_mm512_loadu_si512(right + j * kPair * V::count);
-#pragma GCC unroll 16
-      for (int i = 0; i < height; ++i) {
-        const auto both =
-            (__m512bh)_mm512_set1_epi32(int(_mm_cvtsi128_si32(_mm_loadu_si32(left + i * a_row))));
-#pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j)
-          sums[i][j] = (V::Lanes)_mm512_dpbf16_ps((__m512)sums[i][j], both, b[j]);
-      }
+    C::Ahead ahead(tile, right + pairs * kPair * C::panel, pairs * kPair * C::panel * int64_t(sizeof(Half)),
+                   pairs);
+    for (int64_t k = ahead.steps(); k > 0; --k, left += kPair, right += kPair * C::panel) {
+      ahead.ask();
+      add_outer(left, a_row, right, sums);
     }
+    for (int64_t k = pairs - ahead.steps(); k > 0; --k, left += kPair, right += kPair * C::panel)
+      add_outer(left, a_row, right, sums);
     for (const Term<float>* term = terms; term != terms + count; ++term)
       if (term->a != nullptr) Product<Avx512Bf16, float>::accumulate(*term, tile, sums);
     C::finish(target, tile, sums);
+  }
+
+ private:
+  // sums += a pair of columns of A's rows times a pair of rows of B.
+  template <int height, int vectors>
+  [[gnu::always_inline]] static void add_outer(const Half* left, int64_t a_row, const Half* right,
+                                               V::Lanes (&sums)[height][vectors]) {
+    __m512bh b[vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < vectors; ++j) b[j] = (__m512bh)_mm512_loadu_si512(right + j * kPair * V::count);
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      const auto both = (__m512bh)_mm512_set1_epi32(int(_mm_cvtsi128_si32(_mm_loadu_si32(left + i * a_row))));
+#pragma GCC unroll 2
+      for (int j = 0; j < vectors; ++j)
+        sums[i][j] = (V::Lanes)_mm512_dpbf16_ps((__m512)sums[i][j], both, b[j]);
+    }
   }
 };
 

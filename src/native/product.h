@@ -36,33 +36,25 @@ class Product {
         }
   }
 
-  // sums += the tile's part of the term. The tiles of a panel ask, a share each, for the panel after it: a
-  // frozen matrix has left the caches by the time it serves again.
+  // sums += the tile's part of the term.
   template <int height, int vectors>
   [[gnu::always_inline]] static void accumulate(const Term<T>& term, const Tile& tile,
                                                 Lanes (&sums)[height][vectors]) {
     const T* a = term.a + tile.row * term.a_row;
     const T* b = term.b + tile.column / C::panel * term.b_panel;
     const int64_t a_row = term.a_row, a_depth = term.a_depth, b_depth = term.b_depth;
-    const T* after = b + term.b_panel;
-    int64_t asking = 0;
-    if (b_depth == C::panel && term.depth > shallow) {
-      const int64_t lines = term.depth * C::panel / kLine;
-      const int64_t begin = lines * tile.index / tile.count, end = lines * (tile.index + 1) / tile.count;
-      after += begin * kLine;
-      asking = end - begin < term.depth ? end - begin : term.depth;
-    }
-    for (int64_t k = asking; k > 0; --k, a += a_depth, b += b_depth, after += kLine) {
-      __builtin_prefetch(after, /*to be written*/ 0, /*into the second-level cache*/ 2);
+    const int64_t bytes = b_depth == C::panel ? term.depth * C::panel * int64_t(sizeof(T)) : 0;
+    typename C::Ahead ahead(tile, b + term.b_panel, bytes, term.depth);
+    for (int64_t k = ahead.steps(); k > 0; --k, a += a_depth, b += b_depth) {
+      ahead.ask();
       add_outer(a, a_row, b, sums);
     }
-    for (int64_t k = term.depth - asking; k > 0; --k, a += a_depth, b += b_depth)
+    for (int64_t k = term.depth - ahead.steps(); k > 0; --k, a += a_depth, b += b_depth)
       add_outer(a, a_row, b, sums);
   }
 
  private:
-  static constexpr int64_t shallow = 64, deep = 1024, cached = 400 * 1024 / sizeof(T);  // numbers of a block
-  static constexpr int64_t kLine = 64 / sizeof(T);                                      // of a cache
+  static constexpr int64_t deep = 1024, cached = 400 * 1024 / sizeof(T);  // numbers of a block
 
   // sums += a column of A's rows times a row of B.
   template <int height, int vectors>

@@ -84,6 +84,30 @@ struct Tiles {
     return (whole + part - 1) / part;
   }
 
+  // A tile's share of the lines from `start` on of the panel to come, for which the tiles of a panel ask
+  // between them: a frozen matrix has left the caches by the time it serves again. One a step of the depth,
+  // so that they do not wait for one another.
+  class Ahead {
+   public:
+    Ahead(const Tile& tile, const void* start, int64_t bytes, int64_t steps) {
+      if (bytes <= kFew) return;
+      const int64_t lines = bytes / kLine, begin = lines * tile.index / tile.count;
+      const int64_t share = lines * (tile.index + 1) / tile.count - begin;
+      next_ = static_cast<const char*>(start) + begin * kLine;
+      steps_ = share < steps ? share : steps;
+    }
+    int64_t steps() const { return steps_; }
+    [[gnu::always_inline]] void ask() {
+      __builtin_prefetch(next_, /*to be written*/ 0, /*into the second-level cache*/ 2);
+      next_ += kLine;
+    }
+
+   private:
+    static constexpr int64_t kLine = 64, kFew = 8 << 10;
+    const char* next_ = nullptr;
+    int64_t steps_ = 0;
+  };
+
  private:
   template <int vectors>
   [[gnu::always_inline]] static void read(const T* from, int64_t last, Lanes (&to)[vectors]) {
