@@ -49,6 +49,9 @@ OPTIONS = {
     "a skew that starves clients": ({"examples-per-client": 0, "test-examples-per-client": 0, "clients": 30,
                                      "dirichlet-alpha": 0.001, "min-examples": 10}, 2, ["min-examples"]),
     "centralized matrices": ({"problem": "matrix", "algorithm": "centralized"}, 2, ["centralized", "matrix"]),
+    "bf16x3 without our backend": ({"precision": "bf16x3", "backend": "reference"}, 2,
+                                   ["--precision bf16x3", "--backend reference", "--precision fp32"]),
+    "bf16x3 of matrices": ({"problem": "matrix", "precision": "bf16x3"}, 2, ["bf16x3", "matrix", "fp64"]),
     "targets that do not fit": ({"problem": "matrix", "matrix-rows": 2}, 2, ["matrix-rows"]),
 }
 
