@@ -35,9 +35,9 @@ void print_names(std::ostream& out) {
   for (const Family& family : families())
     architecture.rows.push_back({family.architecture, family.description});
   const native::Kernels<float>& kernels = native::kernels<float>();
-  std::string ours = std::string("ours; on this processor ") + kernels.name;
-  if (kernels.bf16 != nullptr) ours += std::string(", --precision bf16 too (") + kernels.bf16->name + ")";
-  if (kernels.bf16x3 != nullptr) ours += ", --precision bf16x3";
+  std::string ours = std::string("ours; on this processor --precision fp32, fp64 (") + kernels.name + ")";
+  if (kernels.bf16 != nullptr) ours += std::string(", bf16 (") + kernels.bf16->name + ")";
+  if (kernels.bf16x3 != nullptr) ours += std::string(", bf16x3 (") + kernels.bf16x3->name + ")";
   const ListSection backend{"Backends (--backend)",
                             {{"native", ours}, {"reference", "LibTorch's operations"}}};
   print_list(out, {algorithm, partition, problem, architecture, backend});
