@@ -66,10 +66,10 @@ struct Amx {
   // What of A stands in the second-level cache while panels of B pass.
   static constexpr int64_t kChunkRows = 256, kChunkBlocks = 48 / parts;
 
-  static int64_t blocks_of(int64_t depth) { return (depth + kDepth - 1) / kDepth; }
+  static int64_t blocks_of(int64_t depth) { return C::parts(depth, kDepth); }
 
   static int64_t panels_size(int64_t depth, int64_t columns) {
-    return (columns + kPanel - 1) / kPanel * blocks_of(depth) * kBlockB;
+    return C::parts(columns, kPanel) * blocks_of(depth) * kBlockB;
   }
 
   static void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
@@ -90,7 +90,7 @@ struct Amx {
 
   // A chunk of A, and a block of sums.
   static int64_t scratch(int64_t rows, int64_t depth) {
-    const int64_t tiles = (rows < kChunkRows ? rows + kTile - 1 : kChunkRows) / kTile;
+    const int64_t tiles = C::parts(rows < kChunkRows ? rows : kChunkRows, kTile);
     const int64_t blocks = blocks_of(depth) < kChunkBlocks ? blocks_of(depth) : kChunkBlocks;
     return tiles * blocks * kBlockA / kPair + 2 * kTile * kPanel;
   }
@@ -167,7 +167,7 @@ struct Amx {
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t i = 0; i < blocks; ++i, a += kBlockA, below += kBlockA, b += kBlockB) {
-      for (int64_t left = (ahead.rows + blocks - 1) / blocks; left > 0; --left, ahead.c.data += ahead.c.row) {
+      for (int64_t left = C::parts(ahead.rows, blocks); left > 0; --left, ahead.c.data += ahead.c.row) {
         __builtin_prefetch(ahead.c.data, /*to be written*/ 1);
         __builtin_prefetch(ahead.c.data + V::count, 1);
       }
@@ -215,7 +215,7 @@ struct Amx {
     const int64_t first = block * kDepth, panel = blocks_of(half.depth) * kBlockB;
     const int64_t depth = blocks * kDepth < half.depth - first ? blocks * kDepth : half.depth - first;
     cut_rows(half.a + begin * half.a_row + first, half.a_row, end - begin, depth, a);
-    const int64_t steps = (end - begin + 2 * kTile - 1) / (2 * kTile);
+    const int64_t steps = C::parts(end - begin, 2 * kTile);
     const Half* b = half.b + block * kBlockB;
     for (int64_t column = 0; column < columns; column += kPanel, b += panel)
       for (int64_t step = 0; step < steps; ++step) {

@@ -22,6 +22,42 @@ int64_t scratch(int64_t rows, int64_t depth) {
   return (rows < kChunkRows ? rows : kChunkRows) * whole_pairs(depth) / kPair;
 }
 
+int64_t panels_size(int64_t depth, int64_t columns) {
+  return round_up<Avx512Bf16>(columns, C::panel) * whole_pairs(depth);
+}
+
+// Rows of B in pairs, [depth / 2, panel, 2] of each panel after another, 0 beyond the last row and column.
+void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int64_t depth, int64_t columns,
+                 Half* to) {
+  const int64_t padded = round_up<Avx512Bf16>(columns, C::panel);
+  for (int64_t first = 0; first < padded; first += C::panel)
+    for (int64_t k = 0; k < depth; k += kPair)
+      for (int64_t column = first; column < first + C::panel; ++column)
+        for (int64_t i = k; i < k + kPair; ++i)
+          *to++ = i < depth && column < columns
+                      ? Numbers::rounded(from[i * from_depth + column * from_column])
+                      : Half(0);
+}
+
+// `from` [rows, depth] rounded to `to` [rows, to_row], 0 beyond depth; less than 2 vectors of that.
+void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Half* to, int64_t to_row) {
+  constexpr int64_t step = 2 * V::count;
+  for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
+    int64_t k = 0;
+    for (; k + step <= depth; k += step) {
+      const __m512bh both =
+          _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + k + V::count), _mm512_loadu_ps(from + k));
+      _mm512_storeu_si512(to + k, (__m512i)both);
+    }
+    if (k == depth) continue;
+    const auto inside = uint32_t((uint64_t(1) << (depth - k)) - 1);
+    const auto wanted = uint32_t((uint64_t(1) << (to_row - k)) - 1);
+    const __m512 low = _mm512_maskz_loadu_ps(__mmask16(inside), from + k);
+    const __m512 high = _mm512_maskz_loadu_ps(__mmask16(inside >> V::count), from + k + V::count);
+    _mm512_mask_storeu_epi16(to + k, wanted, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
 struct HalfSum {
   const Half* a;  // rows [first, ...) of A, rounded
   int64_t first, pairs;
@@ -74,8 +110,8 @@ void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t r
   auto* rounded_rows = reinterpret_cast<Half*>(memory);  // only vector loads and stores, which may alias
   for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
     const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
-    Numbers::round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows,
-                        whole_pairs(half.depth));
+    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows,
+               whole_pairs(half.depth));
     const HalfSum sum{rounded_rows,          begin, whole_pairs(half.depth) / kPair, half, terms.data(),
                       int64_t(terms.size()), target};
     C::run(sum, begin, end, columns);
@@ -84,6 +120,6 @@ void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t r
 
 }  // namespace
 
-constinit const HalfKernels avx512_bf16{"bf16", Numbers::panels_size, Numbers::pack_panels, scratch, product};
+constinit const HalfKernels avx512_bf16{"bf16", panels_size, pack_panels, scratch, product};
 
 }  // namespace pf2lora::native

@@ -50,7 +50,8 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     steps.OUTPUT.mkdir(parents=True, exist_ok=True)
-    head = ("method", "backend", "precision", "ranks", "seconds a step (range)", "MiB of all ranks", "of these not shared")
+    head = ("method", "backend", "precision", "ranks", "seconds a step (range)", "MiB of all ranks",
+            "of these not shared")
     print(f"{arguments.model.resolve().name}, {arguments.data.name}, batches of 16; "
           f"{steps.cpu_model()}, {os.cpu_count()} cores", "", scale.row(*head), scale.row(*["---"] * len(head)), sep="\n")
     kinds = [("native", precision) for precision in arguments.precisions] if "native" in arguments.backends else []

@@ -4,9 +4,8 @@
 //   start METHOD                             start values of the common parameters by name
 //   rows FIRST STEPS                         dataset rows of client 0's batches (slot 0)
 //   precisions                               which of bf16 and bf16x3 --precision offers on this processor
-//   products ROWS                            rates of the model's products of so many rows, ours and
-//   LibTorch's METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  takes these steps: seconds and mean
-//   loss of each
+//   products ROWS                            rates of products of so many rows, ours and LibTorch's
+//   METHOD HYPERGRADIENT LOCKSTEP FIRST STEPS [PRECISION]  seconds and mean loss of each of these steps
 // HYPERGRADIENT is - for a method without one; PRECISION is fp32 unless given.
 #include <torch/types.h>
 #include <torch/utils.h>
