@@ -28,7 +28,7 @@ class MatrixModel final : public Model {
   torch::TensorOptions options() const override { return targets_.options(); }
   std::optional<PromptRoom> prompt_room() const override { return std::nullopt; }
   int64_t frozen_parameters() const override { return 0; }
-  std::string backend() const override { return "reference"; }
+  std::string backend() const override { return "reference " + precision_name(options()); }
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;
   Gradient gradient(const Batch& batch, const AdapterSet& adapters, Keep keep) const override;

@@ -4,6 +4,10 @@
 
 namespace pf2lora {
 
+std::string precision_name(const torch::TensorOptions& options) {
+  return options.dtype() == torch::kFloat64 ? "fp64" : "fp32";
+}
+
 std::vector<std::vector<int32_t>> Model::generate(const Batch&, const AdapterSet&,
                                                   const GenerationRules&) const {
   throw OptionError(

@@ -61,6 +61,9 @@ struct OutputLoss {
 
 enum class Keep { nothing, pass };
 
+// As --precision names it.
+std::string precision_name(const torch::TensorOptions& options);
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -76,7 +79,7 @@ class Model {
   // making: once, before the first question.
   virtual int64_t packed_bytes() const { return 0; }
   virtual void pack_weights(const FilledMemory&) {}
-  // What computes the answers, for people: "native avx512".
+  // What computes the answers, for people: "native avx512 fp32".
   virtual std::string backend() const = 0;
   // Bytes that the cached states of one token take; 0 where nothing is cached.
   virtual int64_t cached_bytes_per_token() const { return 0; }

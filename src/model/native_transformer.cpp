@@ -82,8 +82,8 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
 template <class T>
 std::string NativeTransformer<T>::backend() const {
   const native::HalfKernels* half = network_.block.half();
-  return std::string("native ") + network_.kernels.name +
-         (half == nullptr ? "" : std::string(" ") + half->name);
+  return std::string("native ") + network_.kernels.name + " " + precision_name(options()) +
+         (half == nullptr ? "" : std::string(", products in ") + half->name);
 }
 
 // ---- under the lowest site --------------------------------------------------------------------------------

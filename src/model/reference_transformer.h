@@ -27,7 +27,7 @@ class ReferenceTransformer final : public Model {
   torch::TensorOptions options() const override { return weights_.words.options(); }
   std::optional<PromptRoom> prompt_room() const override;
   int64_t frozen_parameters() const override { return weights_.parameters(); }
-  std::string backend() const override { return "reference"; }
+  std::string backend() const override { return "reference " + precision_name(options()); }
   int64_t cached_bytes_per_token() const override;
 
   Losses loss(const Batch& batch, const AdapterSet& adapters) const override;

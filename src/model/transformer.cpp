@@ -50,13 +50,14 @@ bool takes_native(const Options& options, const Demands& demands, const ModelCon
 }
 
 // How the native implementation, if it takes the run, keeps the weights of the layers.
-native::Storage storage(const Options& options, bool native) {
+native::Storage storage(const Options& options, const Demands& demands, bool native) {
   if (options.precision != "bf16" && options.precision != "bf16x3") return native::Storage::full;
   if (!native)
     throw OptionError("--precision " + options.precision + " is not offered by --backend reference, which " +
                       (options.backend == "reference" ? "was asked for"
                        : options.device != "cpu"      ? "--device " + options.device + " needs"
-                                                      : "this model or --algorithm needs") +
+                       : demands.prompts              ? "--algorithm " + options.algorithm + " needs"
+                                                      : "this model needs") +
                       "; give --precision fp32");
   const native::Kernels<float>& kernels = native::kernels<float>();
   const bool rounded = options.precision == "bf16";
@@ -89,7 +90,7 @@ std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfi
                                         int64_t classes, const Demands& demands, int64_t local_rank) {
   const Readout read = readout(options, config, task, classes);
   const bool native = takes_native(options, demands, config, read), wide = options.precision == "fp64";
-  const native::Storage stored = storage(options, native);
+  const native::Storage stored = storage(options, demands, native);
   const torch::Device device = find_device(options.device, local_rank);
   TransformerWeights weights = read_transformer_weights(
       options.model, config,

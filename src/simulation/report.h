@@ -57,7 +57,7 @@ struct RunPlan {
   int64_t lockstep = 0;
   int64_t ranks = 0;
   int64_t threads = 0;                  // of a rank
-  std::string backend;                  // of the model: "native avx512"
+  std::string backend;                  // of the model: "native avx512 fp32"
   std::vector<int64_t> groups_by_rank;  // of the first round
   std::vector<double> work_by_rank;     // estimated, in one unit for all ranks
   int64_t frozen_parameters = 0;        // of the model

@@ -1,7 +1,9 @@
 """The same local step as a careful user writes it with PyTorch, transformers and PEFT.
 
 Batches are padded to their longest sentence, attention is the fused one, dropout is off, frozen weights get no
-gradient, AdamW is the fused one. Takes requests on standard input and answers each with a line of JSON:
+gradient, AdamW is the fused one. With --precision bf16 the frozen model is loaded in bfloat16, attention is not fused
+(which is faster there), and steps are taken under autocast, adapters and their moments staying in float32. Takes
+requests on standard input and answers each with a line of JSON:
 
     start VALUES           JSON file with the adapters' start values, by the names of step_benchmark
     steps [[ROW, ...]...]  takes a step on each list of dataset rows: seconds and loss of each
@@ -27,10 +29,12 @@ from transformers.utils import logging
 class Classifier(nn.Module):
     """A frozen encoder with LoRA on query and value, and a linear head on the raw [CLS] state."""
 
-    def __init__(self, directory, classes):
+    def __init__(self, directory, classes, dtype):
         super().__init__()
+        # The fused attention of LibTorch 2.13's CPU build takes more than half of a step in bfloat16.
+        attention = "eager" if dtype == torch.bfloat16 else "sdpa"
         encoder = AutoModel.from_pretrained(
-            directory, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
+            directory, add_pooling_layer=False, attn_implementation=attention, dtype=dtype
         )
         lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"])
         self.encoder = get_peft_model(encoder, lora)
@@ -58,13 +62,13 @@ class Sentences:
         return tokens, mask, self.labels[rows]
 
 
-def make_model(directory, classes):
-    """A Classifier on one thread, silent."""
+def make_model(directory, classes, dtype=torch.float32):
+    """A Classifier on one thread, silent; dtype: of the frozen encoder."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT's use of transformers
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return Classifier(directory, classes).eval()
+    return Classifier(directory, classes, dtype).eval()
 
 
 def make_optimizer(model, learning_rate):
@@ -91,12 +95,14 @@ def set_values(model, values):
             target.copy_(torch.as_tensor(values[name]).view_as(target))
 
 
-def take_steps(model, optimizer, sentences, batches):
+def take_steps(model, optimizer, sentences, batches, autocast=False):
     seconds, losses = [], []
     for rows in batches:
         begin = time.perf_counter()
         tokens, mask, labels = sentences.batch(rows)
-        loss = nn.functional.cross_entropy(model(tokens, mask), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            scores = model(tokens, mask)
+        loss = nn.functional.cross_entropy(scores.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -110,10 +116,12 @@ def main():
     parser.add_argument("model", help="directory with config.json and model.safetensors")
     parser.add_argument("data", help="dataset.h5")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     arguments = parser.parse_args()
 
+    half = arguments.precision == "bf16"
     sentences = Sentences(arguments.data)
-    model = make_model(arguments.model, sentences.classes)
+    model = make_model(arguments.model, sentences.classes, torch.bfloat16 if half else torch.float32)
     optimizer = make_optimizer(model, arguments.learning_rate)
     for line in sys.stdin:
         request, _, value = line.strip().partition(" ")
@@ -122,7 +130,7 @@ def main():
                 set_values(model, json.load(file))
             answer = {}
         elif request == "steps":
-            answer = take_steps(model, optimizer, sentences, json.loads(value))
+            answer = take_steps(model, optimizer, sentences, json.loads(value), autocast=half)
         else:
             raise SystemExit(f"peft_step.py: not a request: {line!r}")
         print(json.dumps(answer), flush=True)

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import core_rate
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "benchmarks"
 METHODS = ["homlora -"] + [f"pf2lora {mode}" for mode in ("joint", "first-order", "finite-difference", "exact")]
 HOMLORA, EXACT = METHODS[0], METHODS[-1]
-PEFT = "peft"
+PEFT = "peft -"
 FIRST_ORDER = METHODS[2]
 AG_NEWS = "MiniLM, AG News"
 # By model and step: the least ratio of the PEFT loop's time to ours, and the largest of ours to HOMLoRA's.
@@ -78,12 +79,18 @@ class Bench:
         self.peer_command = [sys.executable, str(ROOT / "tests/benchmarks/peft_step.py"), *self.ours_command[1:]]
 
     def run(self):
-        with Program(*self.ours_command) as ours, Program(*self.peer_command) as peer:
+        with ExitStack() as stack:
+            ours = stack.enter_context(Program(*self.ours_command))
             start = OUTPUT / "start.json"
             start.write_text(json.dumps(ours.ask("start homlora")))
-            peer.ask(f"start {start}")
-            names = [PEFT] + [f"{method} {lockstep}" for lockstep in (1, 2) for method in METHODS]
-            names += [f"{method} 1 {precision}" for precision in ours.ask("precisions") for method in (HOMLORA, EXACT)]
+            precisions = ours.ask("precisions")
+            peers = {f"{PEFT} 1": Program(*self.peer_command)}
+            if "bf16" in precisions:
+                peers[f"{PEFT} 1 bf16"] = Program(*self.peer_command, "--precision", "bf16")
+            for peer in peers.values():
+                stack.enter_context(peer).ask(f"start {start}")
+            names = [*peers] + [f"{method} {lockstep}" for lockstep in (1, 2) for method in METHODS]
+            names += [f"{method} 1 {precision}" for precision in precisions for method in (HOMLORA, EXACT)]
             seconds, losses = {name: [] for name in names}, {name: [] for name in names}
             products = []
             for repetition in range(self.repetitions + 1):  # the first one warms up
@@ -93,8 +100,8 @@ class Bench:
                 products.append(self.products(ours, batches))
                 turn = repetition % len(names)
                 for name in names[turn:] + names[:turn]:
-                    if name == PEFT:
-                        answer = peer.ask(f"steps {rows}")
+                    if name in peers:
+                        answer = peers[name].ask(f"steps {rows}")
                     else:
                         method, hypergradient, lockstep, *precision = name.split()
                         words = [method, hypergradient, lockstep, str(first), str(self.steps), *precision]
@@ -106,7 +113,7 @@ class Bench:
             "seconds": {name: blocks[1:] for name, blocks in seconds.items()},
             "products": products[1:],
             "core_share": core_rate.shares(products[1:], seconds[f"{HOMLORA} 1"][1:]),
-            "loss_difference": self.check_losses(losses[PEFT], losses[f"{HOMLORA} 1"]),
+            "loss_difference": self.check_losses(losses[f"{PEFT} 1"], losses[f"{HOMLORA} 1"]),
             "fresh": self.start_afresh(json.loads(rows)),
         }
 
@@ -185,16 +192,16 @@ def step_table(results):
     met = True
     for model, result in results.items():
         for name, blocks in result.get("seconds", {}).items():
-            method, hypergradient, clients, *precision = [PEFT, "-", "1"] if name == PEFT else name.split()
+            method, hypergradient, clients, *precision = name.split()
             clients = int(clients)
             shown = " ".join(word for word in (method, hypergradient, *precision) if word != "-")
             milliseconds = 1e3 * statistics.median(s for block in blocks for s in block) / clients
             cells, target = [model, shown, str(clients), f"{milliseconds:.1f}", "", ""], ""
-            if name != PEFT:
-                speed_up = ratios(result, PEFT, name, clients)
+            if name != f"{PEFT} 1":
+                speed_up = ratios(result, f"{PEFT} 1", name, clients)
                 cells[4] = spread(speed_up)
                 over = ratios(result, name, " ".join([HOMLORA, str(clients), *precision]))
-                if method != "homlora":
+                if method == "pf2lora":
                     cells[5] = spread(over)
                 target, good = against_targets(model, name, speed_up, over)
                 met = met and good
@@ -244,6 +251,16 @@ def core_lines(results):
         if "products" in result
     ]
     return [text for text, _ in told], all(good for _, good in told)
+
+
+def half_lines(results):
+    """How the loop in bf16 stands to our step in bf16."""
+    half = [f"{program} 1 bf16" for program in (PEFT, HOMLORA)]
+    return [
+        f"{name}: a step of the PEFT loop in bf16 takes {spread(ratios(result, *half))} times as long as ours in bf16"
+        for name, result in results.items()
+        if half[0] in result.get("seconds", {})
+    ]
 
 
 def loss_lines(results, steps_taken):
@@ -358,7 +375,7 @@ def main():
     core_told, core_met = core_lines(results)
     met = met and core_met
     report = [f"{cpu_model()}, core {core} alone, load {load:.1f} at the start; {arguments.data.name}, batch 16", ""]
-    report += steps + [""] + core_told + [""] + fresh_table(results) + [""]
+    report += steps + [""] + core_told + half_lines(results) + [""] + fresh_table(results) + [""]
     report += loss_lines(results, arguments.repetitions + 1)
     text = "\n".join(report)
     print(text)

@@ -9,7 +9,7 @@ ROOT = {
     "command_line": "pf2lora --rounds 3", "start_utc": "2025-01-02T03:04:05Z", "end_utc": "2025-01-02T03:09:05Z",
     "hosts": ["alpha", "alpha", "beta"], "ranks": 3, "threads": 1, "libtorch_version": "2.13.0",
     "mpi_version": "Open MPI 4.1.4", "hdf5_version": "1.10.8", "cpu_model": "Some CPU",
-    "backend": "native avx512",
+    "backend": "native avx512 fp32",
 }
 INPUTS = {"data_name": "wordnet", "data_task": "classification", "data_source": "WordNet 3.0", "data_licence": "WordNet",
           "data_tokenizer": "minilm",
@@ -19,7 +19,7 @@ UNITS = {"train_loss": "nat", "common_loss": "nat", "personal_loss": "nat", "ada
 SEGMENTS = {"start_utc": [ROOT["start_utc"], "2025-01-02T03:06:05Z"], "end_utc": ["", ROOT["end_utc"]],
             "exit": ["unknown", "done"], "ranks": [3, 2], "threads": [1, 1], "hosts": ["alpha, beta", "beta"],
             "git_commit": ["0123456789abcdef"] * 2, "libtorch_version": ["2.13.0"] * 2, "cpu_model": ["Some CPU"] * 2,
-            "backend": ["native avx512"] * 2,
+            "backend": ["native avx512 fp32"] * 2,
             "command_line": ["pf2lora --rounds 3", "pf2lora --rounds 3 --resume"]}
 SITES = [f"encoder.layer.{i}.attention.self.{t}" for i in range(3) for t in ("query", "value")]
 

@@ -47,5 +47,5 @@ def test_bits_do_not_depend_on_the_number_of_ranks(architecture, tmp_path):
         for ranks in (2, 4):
             assert_same(bits(folder / str(ranks), options, ranks), one)
             assert (folder / str(ranks) / "adapters.h5").read_bytes() == (folder / "1" / "adapters.h5").read_bytes()
-        if backend_of(folder / "1") == "reference":
+        if backend_of(folder / "1").startswith("reference"):
             break
