@@ -58,14 +58,15 @@ template <class T>
 struct NativeTransformer<T>::Run final : GradientPass, OutputPass {
   Run(const NativeTransformer& model, const Batch& batch, AdapterSet values, Reach reach)
       : adapters(contiguous(values)),
-        pass(model.network_.kernels, model.pool_, shape_of(batch, model.readout_), reach) {}
+        pass(model.kernels_, model.pool_, shape_of(batch, model.readout_), reach) {}
   AdapterSet adapters;
   Pass<T> pass;
 };
 
 template <class T>
 NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites,
-                                        Readout readout, int64_t prefix_cache_bytes, native::Storage storage)
+                                        Readout readout, int64_t prefix_cache_bytes, native::Storage storage,
+                                        int64_t threads)
     : config_(weights.config),
       sites_(std::move(sites)),
       readout_(readout),
@@ -76,6 +77,7 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
       embedding_gain_(numbers_of<T>(weights.embedding_norm.weight)),
       embedding_shift_(numbers_of<T>(weights.embedding_norm.bias)),
       network_(weights, sites_, readout, storage),
+      team_(threads),
       cache_(prefix_cache_bytes),
       features_(prefix_cache_bytes) {}
 
@@ -126,14 +128,13 @@ Numbers<T> NativeTransformer<T>::embed(const Batch& batch) const {
       }
   }
   if (embedding_gain_.empty()) {
-    if (position != nullptr) network_.kernels.add(tokens * hidden, word.get(), position.get(), word.get());
+    if (position != nullptr) kernels_.add(tokens * hidden, word.get(), position.get(), word.get());
     return word;
   }
   const Numbers<T> normal = pool_.take(tokens * hidden), scale = pool_.take(tokens),
                    out = pool_.take(tokens * hidden);
-  network_.kernels.add_norm(tokens, hidden, word.get(), position.get(), embedding_gain_.data(),
-                            embedding_shift_.data(), config_.norm_epsilon, normal.get(), scale.get(),
-                            out.get());
+  kernels_.add_norm(/*centred=*/true, tokens, hidden, word.get(), position.get(), embedding_gain_.data(),
+                    embedding_shift_.data(), config_.norm_epsilon, normal.get(), scale.get(), out.get());
   return out;
 }
 
@@ -143,7 +144,7 @@ template <class T>
 std::vector<Tensor> NativeTransformer<T>::prefixes(const Batch& batch) const {
   const std::vector<ValueId> ends = network_.below_end.all();
   const std::vector<int64_t> widths = state_widths();
-  Pass<T> pass(network_.kernels, pool_, shape_of(batch, readout_), Reach::value);
+  Pass<T> pass(kernels_, pool_, shape_of(batch, readout_), Reach::value);
   network_.below.prepare(pass);
   pass.value[size_t(network_.below_input)] = embed(batch);
   network_.below.value(pass, ends);
@@ -346,7 +347,7 @@ template <class T>
 Tensor NativeTransformer<T>::features(const Batch& batch) const {
   const auto compute = [&](const std::vector<size_t>& places) {
     const Batch some = take_examples(batch, places);
-    Pass<T> pass(network_.kernels, pool_, shape_of(some, readout_), Reach::value);
+    Pass<T> pass(kernels_, pool_, shape_of(some, readout_), Reach::value);
     network_.above.prepare(pass);
     start(some, pass);
     network_.above.value(pass, std::array{network_.pooled});

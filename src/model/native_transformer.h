@@ -20,8 +20,10 @@ class NativeTransformer final : public Model {
   // `weights` are of type T. `sites` in the order of transformer_sites. The frozen states under the lowest
   // site are kept within `prefix_cache_bytes`, and within as many the features. The frozen matrices are
   // multiplied as `storage` says; everything else is in T. They are to be packed before the first question.
+  // No bit depends on `threads`.
   NativeTransformer(const TransformerWeights& weights, std::vector<Site> sites, Readout readout,
-                    int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full);
+                    int64_t prefix_cache_bytes, native::Storage storage = native::Storage::full,
+                    int64_t threads = 1);
   // Whether there is a native implementation of such a network.
   static bool covers(const ModelConfig& config, const Readout& readout) {
     return NativeNetwork<T>::covers(config, readout);
@@ -71,6 +73,8 @@ class NativeTransformer final : public Model {
   std::vector<T> embedding_gain_, embedding_shift_;  // empty where embeddings have no norm
 
   NativeNetwork<T> network_;
+  mutable native::Team team_;
+  const native::TeamKernels<T> kernels_{network_.kernels, &team_};
   mutable native::Pool<T> pool_;
   mutable PrefixCache cache_, features_;
 };

@@ -103,9 +103,11 @@ std::unique_ptr<Model> make_transformer(const Options& options, const ModelConfi
   if (!native)
     model = std::make_unique<ReferenceTransformer>(weights, std::move(sites), read, cache);
   else if (wide)
-    model = std::make_unique<NativeTransformer<double>>(weights, std::move(sites), read, cache);
+    model = std::make_unique<NativeTransformer<double>>(weights, std::move(sites), read, cache, stored,
+                                                        options.threads);
   else
-    model = std::make_unique<NativeTransformer<float>>(weights, std::move(sites), read, cache, stored);
+    model = std::make_unique<NativeTransformer<float>>(weights, std::move(sites), read, cache, stored,
+                                                       options.threads);
   if (generates(options, demands, config, task))
     model = std::make_unique<GeneratingModel>(std::move(model), std::move(weights));
   return device.is_cpu() ? std::move(model) : std::make_unique<OnDevice>(std::move(model));

@@ -95,13 +95,13 @@ template <class T>
 void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int64_t a_row,
              std::initializer_list<Term<T>> others, int64_t rows, int64_t columns, Rows<T> c,
              const std::type_identity_t<T>* bias, bool add) {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   if constexpr (std::is_same_v<T, float>)
     if (frozen.half != nullptr && a != nullptr) {
-      const Numbers<T> scratch = pass.pool.take(frozen.half->scratch(rows, frozen.depth));
+      const Numbers<T> scratch = pass.pool.take(kernels.half_scratch(*frozen.half, rows, frozen.depth));
       const HalfTerm term{a, a_row, frozen.depth, frozen.template panels<Half>()};
-      frozen.half->product(term, {others.begin(), others.size()}, rows, columns, c, bias, add, scratch.get());
-      return;
+      return kernels.half_product(*frozen.half, term, {others.begin(), others.size()}, rows, columns, c, bias,
+                                  add, scratch.get());
     }
   const T* panels = frozen.template panels<T>();
   std::array<Term<T>, kMostTerms> terms{{{panels == nullptr ? nullptr : a, a_row, 1, frozen.depth, panels,

@@ -7,9 +7,9 @@
 #include <span>
 #include <vector>
 
-#include "native/kernels.h"
 #include "native/parameters.h"
 #include "native/pool.h"
+#include "native/team_kernels.h"
 
 namespace pf2lora::native {
 
@@ -49,10 +49,10 @@ enum class Reach { value, gradient, tangent };
 template <class T>
 class Pass {
  public:
-  Pass(const Kernels<T>& kernels_to_use, Pool<T>& memory, BatchShape shape, Reach how_far)
+  Pass(const TeamKernels<T>& kernels_to_use, Pool<T>& memory, BatchShape shape, Reach how_far)
       : kernels(kernels_to_use), pool(memory), batch(std::move(shape)), reach(how_far) {}
 
-  const Kernels<T>& kernels;
+  const TeamKernels<T> kernels;
   Pool<T>& pool;
   const BatchShape batch;
   const Reach reach;

@@ -92,7 +92,7 @@ void LinearOperation<T>::weigh(const Pass<T>& pass, const Share& share, T* rows)
 
 template <class T>
 void LinearOperation<T>::value(Pass<T>& pass) const {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   const int64_t panel = kernels.panel;
   const T* x = this->input(pass.value);
   T* y = this->make(pass.value, pass);
@@ -119,7 +119,7 @@ void LinearOperation<T>::value(Pass<T>& pass) const {
 template <class T>
 void LinearOperation<T>::write_pair(Pass<T>& pass, const Share& share, const Sides& first,
                                     const Sides& second) const {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   const int64_t rank = share.rank, rows = share.rows;
   const PairTarget<T>& target = pass.target.pairs[size_t(site_)][size_t(share.client)];
   // The gradient of one factor, [rank, its columns].
@@ -151,7 +151,7 @@ void LinearOperation<T>::write_pair(Pass<T>& pass, const Share& share, const Sid
 
 template <class T>
 void LinearOperation<T>::gradient(Pass<T>& pass) const {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   const int64_t panel = kernels.panel;
   const T* x = this->input(pass.value);
   const T* d_y = this->result(pass.gradient);
@@ -180,7 +180,7 @@ void LinearOperation<T>::gradient(Pass<T>& pass) const {
 
 template <class T>
 void LinearOperation<T>::tangent(Pass<T>& pass) const {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   const int64_t panel = kernels.panel;
   const T* x = this->input(pass.value);
   const T* t_x = this->input(pass.tangent);  // nullptr: 0
@@ -206,7 +206,7 @@ void LinearOperation<T>::tangent(Pass<T>& pass) const {
 
 template <class T>
 void LinearOperation<T>::gradient_tangent(Pass<T>& pass) const {
-  const Kernels<T>& kernels = pass.kernels;
+  const TeamKernels<T>& kernels = pass.kernels;
   const int64_t panel = kernels.panel;
   const T* x = this->input(pass.value);
   const T* t_x = this->input(pass.tangent);

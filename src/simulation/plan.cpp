@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/cores.h"
 #include "core/option_values.h"
 
 namespace pf2lora {
@@ -16,6 +17,16 @@ std::vector<std::string> idle_options(RunRequest& request, const Problem& proble
   std::vector<InputFact> facts;
   if (problem.task()) facts.push_back({"task", task_name(*problem.task())});
   return describe_idle(list_options(request.options, request.method_options), request.typed, facts);
+}
+
+// Of threads that have to take turns, "" where there are none.
+std::string waiting_threads(int64_t threads) {
+  const int64_t cores = usable_cores();
+  if (threads <= cores) return "";
+  const std::string wanted = std::to_string(threads);
+  return "--threads " + wanted + " on " + std::to_string(cores) + (cores == 1 ? " core" : " cores") +
+         " that a rank may run on: they take turns; give mpirun --map-by slot:PE=" + wanted +
+         " or --bind-to none, sbatch --cpus-per-task=" + wanted + ", or fewer threads";
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
@@ -98,6 +109,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state, const RunPlan& plan) {
   std::vector<std::string> notes = idle_options(request, problem);
+  if (const std::string note = waiting_threads(plan.threads); !note.empty()) notes.push_back(note);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
   if (const std::string note = single_classes(problem, plan); !note.empty()) notes.push_back(note);
   const ClientGroup first = state.clients.group({0}, state.common);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import h5py
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from program import (MATRIX, PROGRAM, ROOT, assert_same, bits, contents, digests, needs_program, run, segments,
-                     stopped)
+                     start, stopped)
 
 import analysis
 
@@ -147,6 +148,24 @@ def test_the_pretrained_model_gives_the_same_bits_whatever_is_cached(small_text,
     assert_same(bits(tmp_path / "two", {**options, "prefix-cache": 2048}, 2), full)
     assert_same(bits(tmp_path / "off", {**options, "prefix-cache": 0}), full)
     assert_same(bits(tmp_path / "tiny", {**options, "prefix-cache": 1}), full)
+
+
+def test_the_pretrained_model_gives_the_same_bits_on_any_number_of_threads(small_text, tmp_path):
+    options = {**small_text, "model": ROOT / "models" / "minilm", "rounds": 1, "clients": 2, "local-steps": 2,
+               "examples-per-client": 16, "test-examples-per-client": 8}
+    one = bits(tmp_path / "one", options)
+    for threads in (2, 3):
+        assert_same(bits(tmp_path / str(threads), {**options, "threads": threads}), one)
+
+
+def test_threads_that_share_a_core_are_told(tmp_path):
+    core = min(os.sched_getaffinity(0))
+    options = {**MATRIX, "rounds": 1, "threads": 3, "output": tmp_path / "run", "progress": "lines"}
+    process = start(options, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "--threads 3 on 1 core that" in out and "slot:PE=3" in out and "--cpus-per-task=3" in out
+    assert "take turns" not in run({**options, "threads": 1, "output": tmp_path / "one"}).stdout
 
 
 @pytest.mark.parametrize("change", [{"prefix-cache": 0}, {"prefix-cache": 1}], ids=["off", "tiny"])

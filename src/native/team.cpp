@@ -1,0 +1,52 @@
+#include "native/team.h"
+
+namespace pf2lora::native {
+namespace {
+
+// Waits until the number is no longer `old`, which it returns.
+int64_t changed(const std::atomic<int64_t>& number, int64_t old) {
+  constexpr int kAwake = 200;  // turns, some 0.1 ms
+  int64_t now = number.load(std::memory_order_acquire);
+  for (int i = 0; i < kAwake && now == old; ++i) {
+    std::this_thread::yield();
+    now = number.load(std::memory_order_acquire);
+  }
+  while (now == old) {
+    number.wait(old, std::memory_order_acquire);
+    now = number.load(std::memory_order_acquire);
+  }
+  return now;
+}
+
+}  // namespace
+
+Team::Team(int64_t threads) {
+  for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { work(i); });
+}
+
+Team::~Team() {
+  calls_.store(-1, std::memory_order_release);
+  calls_.notify_all();
+  for (std::thread& other : others_) other.join();
+}
+
+void Team::run(int64_t parts, const std::function<void(int64_t)>& part) {
+  part_ = &part;
+  parts_ = parts;
+  busy_.store(int64_t(others_.size()), std::memory_order_relaxed);
+  calls_.fetch_add(1, std::memory_order_release);
+  calls_.notify_all();
+  part(0);
+  for (int64_t busy = busy_.load(std::memory_order_acquire); busy > 0;) busy = changed(busy_, busy);
+}
+
+void Team::work(int64_t number) {
+  for (int64_t calls = 0;;) {
+    calls = changed(calls_, calls);
+    if (calls < 0) return;
+    if (number < parts_) (*part_)(number);
+    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+  }
+}
+
+}  // namespace pf2lora::native
