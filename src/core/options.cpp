@@ -79,7 +79,8 @@ void Options::visit(OptionVisitor& v) {
            at_least(0));
   v.option("checkpoint-every", checkpoint_every, "rounds between checkpoints; 0: only when stopped",
            at_least(0));
-  v.option("threads", threads, "threads of a rank", between(1, 1024));
+  v.option("threads", threads, "threads of a rank, which share out the work of a client's step",
+           between(1, 1024));
   v.option("device", device, "where the model runs; cuda: a GPU a rank, in turn", one_of({"cpu", "cuda"}));
   v.option("progress", progress, "bar in a terminal, lines in a log; auto tells which",
            one_of({"auto", "bar", "lines", "off"}));

@@ -21,7 +21,7 @@ int64_t changed(const std::atomic<int64_t>& number, int64_t old) {
 }  // namespace
 
 Team::Team(int64_t threads) {
-  for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { work(i); });
+  for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { wait_for_work(i); });
 }
 
 Team::~Team() {
@@ -30,22 +30,31 @@ Team::~Team() {
   for (std::thread& other : others_) other.join();
 }
 
-void Team::run(int64_t parts, const std::function<void(int64_t)>& part) {
+void Team::run(int64_t parts, const Part& part) {
   part_ = &part;
   parts_ = parts;
+  next_.store(0, std::memory_order_relaxed);
   busy_.store(int64_t(others_.size()), std::memory_order_relaxed);
   calls_.fetch_add(1, std::memory_order_release);
   calls_.notify_all();
-  part(0);
+  take_parts(0);
   for (int64_t busy = busy_.load(std::memory_order_acquire); busy > 0;) busy = changed(busy_, busy);
 }
 
-void Team::work(int64_t number) {
+void Team::wait_for_work(int64_t thread) {
   for (int64_t calls = 0;;) {
     calls = changed(calls_, calls);
     if (calls < 0) return;
-    if (number < parts_) (*part_)(number);
+    take_parts(thread);
     if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+  }
+}
+
+void Team::take_parts(int64_t thread) {
+  for (;;) {
+    const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+    if (i >= parts_) return;
+    (*part_)(i, thread);
   }
 }
 

@@ -20,15 +20,18 @@ class Team {
 
   int64_t threads() const { return int64_t(others_.size()) + 1; }
 
-  // Calls part(i) for every i < parts <= threads(), each on a thread of its own, 0 on the caller's, and
-  // returns when all have. They are not to throw.
-  void run(int64_t parts, const std::function<void(int64_t)>& part);
+  // Calls part(i, thread) for every i < parts, on whichever thread is free, of which the caller's is 0, and
+  // returns when all have returned. They are not to throw.
+  using Part = std::function<void(int64_t i, int64_t thread)>;
+  void run(int64_t parts, const Part& part);
 
  private:
-  void work(int64_t number);
+  void wait_for_work(int64_t thread);
+  void take_parts(int64_t thread);
 
-  const std::function<void(int64_t)>* part_ = nullptr;
+  const Part* part_ = nullptr;
   int64_t parts_ = 0;
+  std::atomic<int64_t> next_ = 0;   // part that nobody has taken
   std::atomic<int64_t> calls_ = 0;  // made so far; negative: the end
   std::atomic<int64_t> busy_ = 0;   // others that have not finished the call
   std::vector<std::thread> others_;

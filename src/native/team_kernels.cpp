@@ -6,9 +6,9 @@
 namespace pf2lora::native {
 namespace {
 
-constexpr int64_t kLeastCost = 1 << 20;  // of a thread's part, some 10 microseconds
+constexpr int64_t kLeastCost = 1 << 20;  // of a part, some 10 microseconds
 constexpr int64_t kCostOfNumber = 32;    // of an activation or a norm
-constexpr int64_t kLeastRows = 32;       // of a product, for each of which a thread reads all of B
+constexpr int64_t kPartsOfThread = 4;    // of large calls, so that a thread that is held up does fewer
 
 template <class T>
 T* at(T* data, int64_t offset) {
@@ -20,62 +20,62 @@ Rows<T> from(Rows<T> matrix, int64_t row) {
   return {at(matrix.data, row * matrix.row), matrix.row};
 }
 
+// The terms from a row of A and a panel of B on.
+template <class T>
+class OwnTerms {
+ public:
+  OwnTerms(std::span<const Term<T>> of, int64_t row, int64_t panel) : count_(of.size()) {
+    std::copy(of.begin(), of.end(), terms_.begin());
+    for (Term<T>& term : std::span(terms_).first(count_)) {
+      term.a = at(term.a, row * term.a_row);
+      term.b = at(term.b, panel * term.b_panel);
+    }
+  }
+  std::span<const Term<T>> terms() const { return std::span(terms_).first(count_); }
+
+ private:
+  std::array<Term<T>, kMostTerms> terms_;
+  size_t count_;
+};
+
 }  // namespace
 
 template <class T>
-int64_t TeamKernels<T>::parts(int64_t cost) const {
-  return team_ == nullptr ? 1 : std::clamp(cost / kLeastCost, int64_t{1}, team_->threads());
+int64_t TeamKernels<T>::parts(int64_t cost, int64_t count) const {
+  if (team_ == nullptr || team_->threads() == 1) return 1;
+  const int64_t most = std::min(count, kPartsOfThread * team_->threads());
+  return std::max(std::min(cost / kLeastCost, most), int64_t{1});
 }
 
-// f(begin, end) of the shares of [0, count).
+// f(begin, end, thread) of the shares of [0, count).
 template <class T>
 template <class F>
 void TeamKernels<T>::share(int64_t count, int64_t cost, const F& f) const {
-  const int64_t parts = std::min(this->parts(cost), count);
-  if (parts <= 1) return f(int64_t{0}, count);
-  team_->run(parts, [&](int64_t i) { f(count * i / parts, count * (i + 1) / parts); });
+  const int64_t parts = this->parts(cost, count);
+  if (parts == 1) return f(int64_t{0}, count, int64_t{0});
+  team_->run(parts,
+             [&](int64_t i, int64_t thread) { f(count * i / parts, count * (i + 1) / parts, thread); });
 }
 
-// f(part, row, rows, column, columns) of the shares of a product: some rows, or, of few rows, some panels.
-template <class T>
-template <class F>
-void TeamKernels<T>::share_product(int64_t rows, int64_t columns, int64_t depth, const F& f) const {
-  const int64_t panel = this->panel, panels = (columns + panel - 1) / panel;
-  const int64_t threads = parts(2 * rows * columns * depth);
-  if (rows >= threads * kLeastRows || rows >= panels) {
-    const int64_t parts = std::min(threads, rows);
-    const auto some = [&](int64_t i) {
-      const int64_t begin = rows * i / parts;
-      f(i, begin, rows * (i + 1) / parts - begin, int64_t{0}, columns);
-    };
-    parts <= 1 ? some(0) : team_->run(parts, some);
-  } else {
-    const int64_t parts = std::min(threads, panels);
-    const auto some = [&](int64_t i) {
-      const int64_t begin = panels * i / parts * panel,
-                    end = std::min(columns, panels * (i + 1) / parts * panel);
-      f(i, int64_t{0}, rows, begin, end - begin);
-    };
-    parts <= 1 ? some(0) : team_->run(parts, some);
-  }
-}
-
+// Panels: all threads read A, and each its own part of B. Of few panels, rows.
 template <class T>
 void TeamKernels<T>::product(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Out c,
                              const T* bias, bool add) const {
   int64_t depth = 0;
   for (const Term<T>& term : terms) depth += term.a == nullptr ? 0 : term.depth;
-  const auto part = [&](int64_t, int64_t row, int64_t own_rows, int64_t column, int64_t own_columns) {
-    std::array<Term<T>, kMostTerms> own;
-    std::copy(terms.begin(), terms.end(), own.begin());
-    for (Term<T>& term : std::span(own).first(terms.size())) {
-      term.a = at(term.a, row * term.a_row);
-      term.b = at(term.b, column / this->panel * term.b_panel);
-    }
-    Base::product(std::span(own).first(terms.size()), own_rows, own_columns,
-                  {c.data + row * c.row + column, c.row}, at(bias, column), add);
+  const int64_t cost = 2 * rows * columns * depth, panel = this->panel,
+                panels = (columns + panel - 1) / panel;
+  const auto part = [&](int64_t row, int64_t own_rows, int64_t column, int64_t own_columns) {
+    const OwnTerms<T> own(terms, row, column / panel);
+    Base::product(own.terms(), own_rows, own_columns, {c.data + row * c.row + column, c.row},
+                  at(bias, column), add);
   };
-  share_product(rows, columns, depth, part);
+  if (parts(cost, panels) >= parts(cost, rows))
+    share(panels, cost, [&](int64_t begin, int64_t end, int64_t) {
+      part(0, rows, begin * panel, std::min(columns, end * panel) - begin * panel);
+    });
+  else
+    share(rows, cost, [&](int64_t begin, int64_t end, int64_t) { part(begin, end - begin, 0, columns); });
 }
 
 template <class T>
@@ -83,23 +83,19 @@ int64_t TeamKernels<T>::half_scratch(const HalfKernels& half, int64_t rows, int6
   return half.scratch(rows, depth) * (team_ == nullptr ? 1 : team_->threads());
 }
 
+// Rows, each of which is cut into bf16 numbers once; as many as tiles of such take.
 template <class T>
 void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
-  const auto part = [&](int64_t i, int64_t row, int64_t own_rows, int64_t column, int64_t own_columns) {
-    std::array<Term<float>, kMostTerms> own;
-    std::copy(terms.begin(), terms.end(), own.begin());
-    for (Term<float>& other : std::span(own).first(terms.size())) {
-      other.a = at(other.a, row * other.a_row);
-      other.b = at(other.b, column / this->panel * other.b_panel);
-    }
-    half.product(
-        {term.a + row * term.a_row, term.a_row, term.depth, term.b + half.panels_size(term.depth, column)},
-        std::span(own).first(terms.size()), own_rows, own_columns, {c.data + row * c.row + column, c.row},
-        at(bias, column), add, scratch + i * half.scratch(rows, term.depth));
-  };
-  share_product(rows, columns, term.depth, part);
+  constexpr int64_t block = 32;
+  const int64_t cost = 2 * rows * columns * term.depth;
+  share((rows + block - 1) / block, cost, [&](int64_t begin, int64_t end, int64_t thread) {
+    const int64_t row = begin * block, own_rows = std::min(rows, end * block) - row;
+    const OwnTerms<float> own(terms, row, 0);
+    half.product({term.a + row * term.a_row, term.a_row, term.depth, term.b}, own.terms(), own_rows, columns,
+                 {c.data + row * c.row, c.row}, bias, add, scratch + thread * half.scratch(rows, term.depth));
+  });
 }
 
 template <class T>
@@ -107,7 +103,7 @@ void TeamKernels<T>::add_norm(bool centred, int64_t rows, int64_t width, const T
                               const T* gain, const T* shift, double epsilon, T* normal, T* scale,
                               T* out) const {
   const auto norm = centred ? Base::add_norm : Base::add_rms_norm;
-  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     const int64_t first = begin * width;
     norm(end - begin, width, at(a, first), at(b, first), gain, shift, epsilon, normal + first, scale + begin,
          out + first);
@@ -118,7 +114,7 @@ template <class T>
 void TeamKernels<T>::add_norm_gradient(bool centred, int64_t rows, int64_t width, const T* d_out,
                                        const T* gain, const T* normal, const T* scale, T* d_x) const {
   const auto norm = centred ? Base::add_norm_gradient : Base::add_rms_norm_gradient;
-  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     const int64_t first = begin * width;
     norm(end - begin, width, d_out + first, gain, normal + first, scale + begin, d_x + first);
   });
@@ -129,7 +125,7 @@ void TeamKernels<T>::add_norm_tangent(bool centred, int64_t rows, int64_t width,
                                       const T* gain, const T* normal, const T* scale, T* t_normal, T* t_scale,
                                       T* t_out) const {
   const auto norm = centred ? Base::add_norm_tangent : Base::add_rms_norm_tangent;
-  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     const int64_t first = begin * width;
     norm(end - begin, width, at(t_a, first), at(t_b, first), gain, normal + first, scale + begin,
          t_normal + first, t_scale + begin, t_out + first);
@@ -142,7 +138,7 @@ void TeamKernels<T>::add_norm_gradient_tangent(bool centred, int64_t rows, int64
                                                const T* t_normal, const T* scale, const T* t_scale,
                                                const T* d_x, T* t_d_x) const {
   const auto norm = centred ? Base::add_norm_gradient_tangent : Base::add_rms_norm_gradient_tangent;
-  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(rows, rows * width * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     const int64_t first = begin * width;
     norm(end - begin, width, d_out + first, t_d_out + first, gain, normal + first, t_normal + first,
          scale + begin, t_scale + begin, d_x + first, t_d_x + first);
@@ -152,7 +148,7 @@ void TeamKernels<T>::add_norm_gradient_tangent(bool centred, int64_t rows, int64
 template <class T>
 void TeamKernels<T>::activation(Activation kind, int64_t count, const T* in, T* out, T* slope,
                                 T* curvature) const {
-  share(count, count * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(count, count * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     Base::activation(kind, end - begin, in + begin, out + begin, at(slope, begin), at(curvature, begin));
   });
 }
@@ -160,15 +156,16 @@ void TeamKernels<T>::activation(Activation kind, int64_t count, const T* in, T* 
 template <class T>
 void TeamKernels<T>::multiply(int64_t count, const T* a, const T* b, const T* c, const T* d, const T* e,
                               T* out) const {
-  share(count, count * kCostOfNumber, [&](int64_t begin, int64_t end) {
+  share(count, count * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
     Base::multiply(end - begin, a + begin, b + begin, at(c, begin), at(d, begin), at(e, begin), out + begin);
   });
 }
 
 template <class T>
 void TeamKernels<T>::add(int64_t count, const T* a, const T* b, T* out) const {
-  share(count, count * kCostOfNumber,
-        [&](int64_t begin, int64_t end) { Base::add(end - begin, a + begin, b + begin, out + begin); });
+  share(count, count * kCostOfNumber, [&](int64_t begin, int64_t end, int64_t) {
+    Base::add(end - begin, a + begin, b + begin, out + begin);
+  });
 }
 
 // The shares of the examples, of about as many scores each.
@@ -181,7 +178,7 @@ std::vector<typename TeamKernels<T>::Examples> TeamKernels<T>::examples(const At
   };
   int64_t all = 0;
   for (int64_t i = 0; i < count; ++i) all += scores(i);
-  const int64_t parts = this->parts(4 * all * shape.heads * shape.width);
+  const int64_t parts = this->parts(4 * all * shape.heads * shape.width, count);
   std::vector<Examples> shares;
   int64_t before = 0, weights = 0;
   for (int64_t part = 0, begin = 0, end = 0; part < parts; ++part, begin = end) {
@@ -201,7 +198,8 @@ void TeamKernels<T>::share_examples(const AttentionShape& shape, T* scratch, con
   const std::vector<Examples> shares = examples(shape);
   if (shares.size() == 1) return f(shares.front(), scratch);
   const int64_t own = Base::attention_scratch(shape);
-  team_->run(int64_t(shares.size()), [&](int64_t i) { f(shares[size_t(i)], scratch + i * own); });
+  team_->run(int64_t(shares.size()),
+             [&](int64_t i, int64_t thread) { f(shares[size_t(i)], scratch + thread * own); });
 }
 
 template <class T>

@@ -59,12 +59,10 @@ class TeamKernels : public Kernels<T> {
     AttentionShape shape;
     int64_t query = 0, weights = 0;
   };
-  // `cost`: of all, about, in operations on numbers.
-  int64_t parts(int64_t cost) const;
+  // Into how many parts to cut what costs about so many operations on numbers, at most `count`.
+  int64_t parts(int64_t cost, int64_t count) const;
   template <class F>
   void share(int64_t count, int64_t cost, const F& f) const;
-  template <class F>
-  void share_product(int64_t rows, int64_t columns, int64_t depth, const F& f) const;
   std::vector<Examples> examples(const AttentionShape& shape) const;
   template <class F>
   void share_examples(const AttentionShape& shape, T* scratch, const F& f) const;

@@ -1,4 +1,4 @@
-"""Times local steps of a model at full size, and its memory, by method, backend, precision and number of ranks.
+"""Times local steps of a model at full size, and its memory, by method, backend, precision, ranks and threads.
 
     tests/benchmarks/models.py --model DIRECTORY --data FILE.h5
 """
@@ -39,6 +39,7 @@ def parse_arguments():
     parser.add_argument("--backends", nargs="+", default=["native", "reference"])
     parser.add_argument("--precisions", nargs="+", default=["fp32"], help="of the native backend: fp32, bf16, bf16x3")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help=f"each a divisor of {CLIENTS}")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of a rank")
     parser.add_argument("--rounds", type=int, default=4, help="of a run; the first is not timed (default 4)")
     parser.add_argument("--program", type=Path, default=steps.ROOT / "build/release/pf2lora")
     arguments = parser.parse_args()
@@ -50,19 +51,22 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     steps.OUTPUT.mkdir(parents=True, exist_ok=True)
-    head = ("method", "backend", "precision", "ranks", "seconds a step (range)", "MiB of all ranks",
+    if max(arguments.threads) > 1:  # else Open MPI binds each of two ranks to one core
+        os.environ["OMPI_MCA_hwloc_base_binding_policy"] = "none"
+    head = ("method", "backend", "precision", "ranks", "threads", "seconds a step (range)", "MiB of all ranks",
             "of these not shared")
     print(f"{arguments.model.resolve().name}, {arguments.data.name}, batches of 16; "
           f"{steps.cpu_model()}, {os.cpu_count()} cores", "", scale.row(*head), scale.row(*["---"] * len(head)), sep="\n")
     kinds = [("native", precision) for precision in arguments.precisions] if "native" in arguments.backends else []
     kinds += [("reference", "fp32")] if "reference" in arguments.backends else []
-    for method, (backend, precision), ranks in itertools.product(arguments.methods, kinds, arguments.ranks):
-        print(f"models.py: {method}, {backend}, {precision}, {ranks} ranks", file=sys.stderr)
+    runs = itertools.product(arguments.methods, kinds, arguments.ranks, arguments.threads)
+    for method, (backend, precision), ranks, threads in runs:
+        print(f"models.py: {method}, {backend}, {precision}, {ranks} ranks of {threads} threads", file=sys.stderr)
         options = ["--algorithm", method, "--backend", backend, "--precision", precision]
-        options += ["--rounds", str(arguments.rounds)]
+        options += ["--rounds", str(arguments.rounds), "--threads", str(threads)]
         seconds, memory, own = measure(arguments.program, arguments.model, arguments.data, ranks, options)
         timed = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        print(scale.row(method, backend, precision, ranks, timed, f"{memory:.0f}", f"{own:.0f}"), flush=True)
+        print(scale.row(method, backend, precision, ranks, threads, timed, f"{memory:.0f}", f"{own:.0f}"), flush=True)
 
 
 if __name__ == "__main__":
