@@ -83,18 +83,19 @@ int64_t TeamKernels<T>::half_scratch(const HalfKernels& half, int64_t rows, int6
   return half.scratch(rows, depth) * (team_ == nullptr ? 1 : team_->threads());
 }
 
-// Rows, each of which is cut into bf16 numbers once; as many as tiles of such take.
+// Panels, no more parts than threads: each part cuts all of A into bf16 numbers.
 template <class T>
 void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
-  constexpr int64_t block = 32;
-  const int64_t cost = 2 * rows * columns * term.depth;
-  share((rows + block - 1) / block, cost, [&](int64_t begin, int64_t end, int64_t thread) {
-    const int64_t row = begin * block, own_rows = std::min(rows, end * block) - row;
-    const OwnTerms<float> own(terms, row, 0);
-    half.product({term.a + row * term.a_row, term.a_row, term.depth, term.b}, own.terms(), own_rows, columns,
-                 {c.data + row * c.row, c.row}, bias, add, scratch + thread * half.scratch(rows, term.depth));
+  const int64_t panel = this->panel, panels = (columns + panel - 1) / panel;
+  const int64_t most = team_ == nullptr ? 1 : std::min(team_->threads(), panels);
+  share(most, 2 * rows * columns * term.depth, [&](int64_t begin, int64_t end, int64_t thread) {
+    const int64_t first = panels * begin / most, column = first * panel;
+    const OwnTerms<float> own(terms, 0, first);
+    half.product({term.a, term.a_row, term.depth, term.b + half.panels_size(term.depth, column)}, own.terms(),
+                 rows, std::min(columns, panels * end / most * panel) - column, {c.data + column, c.row},
+                 at(bias, column), add, scratch + thread * half.scratch(rows, term.depth));
   });
 }
 
