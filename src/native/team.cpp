@@ -1,5 +1,10 @@
 #include "native/team.h"
 
+#include <string>
+#include <system_error>
+
+#include "core/error.h"
+
 namespace pf2lora::native {
 namespace {
 
@@ -21,10 +26,21 @@ int64_t changed(const std::atomic<int64_t>& number, int64_t old) {
 }  // namespace
 
 Team::Team(int64_t threads) {
-  for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { wait_for_work(i); });
+  try {
+    for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { wait_for_work(i); });
+  } catch (const std::system_error& error) {
+    const int64_t found = this->threads();
+    end();
+    throw OptionError("--threads " + std::to_string(threads) + ": this process may have " +
+                      std::to_string(found) + " (" + error.what() + "); lower it");
+  }
 }
 
 Team::~Team() {
+  end();
+}
+
+void Team::end() {
   calls_.store(-1, std::memory_order_release);
   calls_.notify_all();
   for (std::thread& other : others_) other.join();

@@ -12,7 +12,7 @@ namespace pf2lora::native {
 // then asleep. For one caller at a time.
 class Team {
  public:
-  // The calling thread is one of them. Throws std::system_error where the machine gives no more.
+  // The calling thread is one of them. Throws OptionError where the system gives fewer.
   explicit Team(int64_t threads);
   ~Team();
   Team(const Team&) = delete;
@@ -26,6 +26,7 @@ class Team {
   void run(int64_t parts, const Part& part);
 
  private:
+  void end();
   void wait_for_work(int64_t thread);
   void take_parts(int64_t thread);
 

@@ -2,10 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#ifdef __linux__
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
+
 #include <array>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <set>
+#include <string>
 #include <vector>
+
+#include "core/error.h"
 
 namespace pf2lora::native {
 namespace {
@@ -62,6 +72,28 @@ TEST(Team, WakesUpAfterAPauseAndEndsAsleepOrUnused) {
   EXPECT_EQ(calls, 9);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
 }
+
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+// Ends the process: 7 where a team of so many threads is refused by name.
+void make_team_in_little_memory(int64_t threads) {
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit limit{rlim_t(pages * sysconf(_SC_PAGESIZE) + (64 << 20)), RLIM_INFINITY};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) std::_Exit(1);
+  try {
+    Team team(threads);
+  } catch (const OptionError& error) {
+    const std::string message = error.what();
+    const bool clear = message.find("--threads 500") == 0 && message.find("lower it") != message.npos;
+    std::_Exit(clear ? 7 : 2);
+  }
+  std::_Exit(0);
+}
+
+TEST(TeamDeathTest, OfMoreThreadsThanTheSystemGivesIsRefusedAndItsThreadsEnd) {
+  EXPECT_EXIT(make_team_in_little_memory(500), testing::ExitedWithCode(7), "");
+}
+#endif
 
 }  // namespace
 }  // namespace pf2lora::native
