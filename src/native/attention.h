@@ -26,7 +26,7 @@ class Attention {
   static int64_t scratch_size(const AttentionShape& shape) {
     int64_t largest = 0;
     for_examples(shape, [&](const Head& head) {
-      const int64_t copied = shape.width % V::count == 0 ? 0 : 2 * head.queries + 4 * head.keys;
+      const int64_t copied = shape.width % V::count == 0 ? 0 : 4 * head.queries + 2 * head.keys;
       const int64_t size = 2 * (shape.width + head.queries) * head.padded +
                            copied * round_up<P>(shape.width, V::count) + V::count;
       largest = size > largest ? size : largest;

@@ -87,7 +87,8 @@ struct AttentionResults {
     const auto numbers = [&](int64_t count) { return torch::full({count}, NAN, type_of<T>()); };
     weights = numbers(size);
     const Tensor t_weights = numbers(size), d_scores = numbers(size);
-    const Tensor scratch = numbers(table.attention_scratch(shape));
+    constexpr int64_t beyond = 4096;
+    const Tensor scratch = numbers(table.attention_scratch(shape) + beyond);
     const Columns<T> q(inputs[0]), k(inputs[1]), v(inputs[2]), g(pull), t_g(pull_direction);
     std::vector<Columns<T>> t;
     for (size_t i = 0; i < 3; ++i)
@@ -110,6 +111,8 @@ struct AttentionResults {
     out = y.get();
     t_out = t_y.get();
     EXPECT_TRUE(y.gap_is_untouched() && t_y.gap_is_untouched());
+    EXPECT_TRUE(scratch.slice(0, -beyond).isnan().all().item<bool>())
+        << "more scratch was used than was asked for";
     for (size_t i = 0; i < 3; ++i) {
       EXPECT_TRUE(d[i].gap_is_untouched() && t_d[i].gap_is_untouched());
       gradient.push_back(d[i].get());
@@ -150,6 +153,7 @@ const std::vector<AttentionCase>& cases() {
       {{13, 7, 1, 20, 16}, 2, 32, /*asking=*/1},
       {{5, 33, 2}, 2, 12, 1},
       {{5, 33, 2}, 1, 24, 3},
+      {{2, 1}, 1, 10, 12},
       {{13, 7, 1, 20, 34}, 2, 32, 0, /*causal=*/true},
       {{3, 17}, 3, 5, 0, true},
       {{13, 7, 1, 20, 34}, 6, 32, 0, false, /*group=*/3},
