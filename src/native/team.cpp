@@ -1,16 +1,19 @@
 #include "native/team.h"
 
+#include <exception>
 #include <string>
-#include <system_error>
 
 #include "core/error.h"
 
 namespace pf2lora::native {
 namespace {
 
+constexpr int kHalf = 32;
+constexpr uint64_t kParts = (uint64_t{1} << kHalf) - 1;
+
 // Waits until the number is no longer `old`, which it returns.
 int64_t changed(const std::atomic<int64_t>& number, int64_t old) {
-  constexpr int kAwake = 200;  // turns, some 0.1 ms
+  constexpr int kAwake = 200;  // turns, some 0.1 ms where a core is free
   int64_t now = number.load(std::memory_order_acquire);
   for (int i = 0; i < kAwake && now == old; ++i) {
     std::this_thread::yield();
@@ -28,7 +31,7 @@ int64_t changed(const std::atomic<int64_t>& number, int64_t old) {
 Team::Team(int64_t threads) {
   try {
     for (int64_t i = 1; i < threads; ++i) others_.emplace_back([this, i] { wait_for_work(i); });
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     const int64_t found = this->threads();
     end();
     throw OptionError("--threads " + std::to_string(threads) + ": this process may have " +
@@ -47,30 +50,29 @@ void Team::end() {
 }
 
 void Team::run(int64_t parts, const Part& part) {
+  const int64_t call = calls_.load(std::memory_order_relaxed) + 1;
   part_ = &part;
-  parts_ = parts;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(int64_t(others_.size()), std::memory_order_relaxed);
-  calls_.fetch_add(1, std::memory_order_release);
+  unfinished_.store(parts, std::memory_order_relaxed);
+  open_.store(uint64_t(call) << kHalf | uint64_t(parts), std::memory_order_release);
+  calls_.store(call, std::memory_order_release);
   calls_.notify_all();
   take_parts(0);
-  for (int64_t busy = busy_.load(std::memory_order_acquire); busy > 0;) busy = changed(busy_, busy);
+  for (int64_t left = unfinished_.load(std::memory_order_acquire); left > 0;)
+    left = changed(unfinished_, left);
 }
 
 void Team::wait_for_work(int64_t thread) {
-  for (int64_t calls = 0;;) {
-    calls = changed(calls_, calls);
-    if (calls < 0) return;
-    take_parts(thread);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
-  }
+  for (int64_t calls = 0; (calls = changed(calls_, calls)) >= 0;) take_parts(thread);
 }
 
-void Team::take_parts(int64_t thread) {
-  for (;;) {
-    const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-    if (i >= parts_) return;
-    (*part_)(i, thread);
+void Team::take_parts(int64_t thread) noexcept {
+  uint64_t open = open_.load(std::memory_order_acquire);
+  while ((open & kParts) > 0) {
+    if (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      continue;
+    (*part_)(int64_t(open & kParts) - 1, thread);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    open = open_.load(std::memory_order_acquire);
   }
 }
 

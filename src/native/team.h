@@ -20,21 +20,23 @@ class Team {
 
   int64_t threads() const { return int64_t(others_.size()) + 1; }
 
-  // Calls part(i, thread) for every i < parts, on whichever thread is free, of which the caller's is 0, and
-  // returns when all have returned. They are not to throw.
+  // Calls part(i, thread) for every i < parts < 2^32, on whichever thread is free, of which the caller's is
+  // 0, and returns when all parts have; a thread that comes too late for any is not waited for. Parts are not
+  // to throw.
   using Part = std::function<void(int64_t i, int64_t thread)>;
   void run(int64_t parts, const Part& part);
 
  private:
   void end();
   void wait_for_work(int64_t thread);
-  void take_parts(int64_t thread);
+  void take_parts(int64_t thread) noexcept;
 
   const Part* part_ = nullptr;
-  int64_t parts_ = 0;
-  std::atomic<int64_t> next_ = 0;   // part that nobody has taken
-  std::atomic<int64_t> calls_ = 0;  // made so far; negative: the end
-  std::atomic<int64_t> busy_ = 0;   // others that have not finished the call
+  // The number of the call, and in the lower half how many of its parts nobody has taken: so a thread that
+  // comes late takes none of a call that it does not know.
+  alignas(64) std::atomic<uint64_t> open_ = 0;
+  alignas(64) std::atomic<int64_t> unfinished_ = 0;  // parts of the call
+  alignas(64) std::atomic<int64_t> calls_ = 0;       // made so far; negative: the end
   std::vector<std::thread> others_;
 };
 

@@ -7,7 +7,7 @@ namespace pf2lora::native {
 namespace {
 
 constexpr int64_t kLeastCost = 1 << 20;  // of a part, some 10 microseconds
-constexpr int64_t kCostOfNumber = 32;    // of an activation or a norm
+constexpr int64_t kCostOfNumber = 32;    // about, of all that is done number by number
 constexpr int64_t kPartsOfThread = 4;    // of large calls, so that a thread that is held up does fewer
 
 template <class T>
@@ -57,7 +57,7 @@ void TeamKernels<T>::share(int64_t count, int64_t cost, const F& f) const {
              [&](int64_t i, int64_t thread) { f(count * i / parts, count * (i + 1) / parts, thread); });
 }
 
-// Panels: all threads read A, and each its own part of B. Of few panels, rows.
+// Panels: all threads read A, and each its own part of B. Where panels are too few, rows.
 template <class T>
 void TeamKernels<T>::product(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Out c,
                              const T* bias, bool add) const {
@@ -89,7 +89,7 @@ void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
   const int64_t panel = this->panel, panels = (columns + panel - 1) / panel;
-  const int64_t most = team_ == nullptr ? 1 : std::min(team_->threads(), panels);
+  const int64_t most = team_ == nullptr ? 1 : std::clamp(panels, int64_t{1}, team_->threads());
   share(most, 2 * rows * columns * term.depth, [&](int64_t begin, int64_t end, int64_t thread) {
     const int64_t first = panels * begin / most, column = first * panel;
     const OwnTerms<float> own(terms, 0, first);
@@ -196,6 +196,7 @@ std::vector<typename TeamKernels<T>::Examples> TeamKernels<T>::examples(const At
 template <class T>
 template <class F>
 void TeamKernels<T>::share_examples(const AttentionShape& shape, T* scratch, const F& f) const {
+  if (team_ == nullptr || team_->threads() == 1) return f(Examples{shape}, scratch);
   const std::vector<Examples> shares = examples(shape);
   if (shares.size() == 1) return f(shares.front(), scratch);
   const int64_t own = Base::attention_scratch(shape);
@@ -212,7 +213,8 @@ template <class T>
 void TeamKernels<T>::attention(const AttentionShape& shape, In q, In k, In v, T* weights, Out out,
                                T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
-    Base::attention(own.shape, from(q, own.query), k, v, weights + own.weights, from(out, own.query), memory);
+    Base::attention(own.shape, from(q, own.first_query), k, v, weights + own.first_weight,
+                    from(out, own.first_query), memory);
   });
 }
 
@@ -220,9 +222,9 @@ template <class T>
 void TeamKernels<T>::attention_gradient(const AttentionShape& shape, In q, In k, In v, const T* weights,
                                         In d_out, T* d_scores, Out d_q, Out d_k, Out d_v, T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
-    Base::attention_gradient(own.shape, from(q, own.query), k, v, weights + own.weights,
-                             from(d_out, own.query), d_scores + own.weights, from(d_q, own.query), d_k, d_v,
-                             memory);
+    Base::attention_gradient(own.shape, from(q, own.first_query), k, v, weights + own.first_weight,
+                             from(d_out, own.first_query), d_scores + own.first_weight,
+                             from(d_q, own.first_query), d_k, d_v, memory);
   });
 }
 
@@ -230,8 +232,9 @@ template <class T>
 void TeamKernels<T>::attention_tangent(const AttentionShape& shape, In q, In k, In v, In t_q, In t_k, In t_v,
                                        const T* weights, T* t_weights, Out t_out, T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
-    Base::attention_tangent(own.shape, from(q, own.query), k, v, from(t_q, own.query), t_k, t_v,
-                            weights + own.weights, t_weights + own.weights, from(t_out, own.query), memory);
+    Base::attention_tangent(own.shape, from(q, own.first_query), k, v, from(t_q, own.first_query), t_k, t_v,
+                            weights + own.first_weight, t_weights + own.first_weight,
+                            from(t_out, own.first_query), memory);
   });
 }
 
@@ -241,10 +244,11 @@ void TeamKernels<T>::attention_gradient_tangent(const AttentionShape& shape, In 
                                                 const T* d_scores, In d_out, In t_d_out, Out t_d_q, Out t_d_k,
                                                 Out t_d_v, T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
-    Base::attention_gradient_tangent(own.shape, from(q, own.query), k, v, from(t_q, own.query), t_k, t_v,
-                                     weights + own.weights, t_weights + own.weights, d_scores + own.weights,
-                                     from(d_out, own.query), from(t_d_out, own.query), from(t_d_q, own.query),
-                                     t_d_k, t_d_v, memory);
+    Base::attention_gradient_tangent(own.shape, from(q, own.first_query), k, v, from(t_q, own.first_query),
+                                     t_k, t_v, weights + own.first_weight, t_weights + own.first_weight,
+                                     d_scores + own.first_weight, from(d_out, own.first_query),
+                                     from(t_d_out, own.first_query), from(t_d_q, own.first_query), t_d_k,
+                                     t_d_v, memory);
   });
 }
 

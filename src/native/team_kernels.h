@@ -57,7 +57,7 @@ class TeamKernels : public Kernels<T> {
   // Some examples of a batch: where their queries and what is kept of their scores begin.
   struct Examples {
     AttentionShape shape;
-    int64_t query = 0, weights = 0;
+    int64_t first_query = 0, first_weight = 0;
   };
   // Into how many parts to cut what costs about so many operations on numbers, at most `count`.
   int64_t parts(int64_t cost, int64_t count) const;

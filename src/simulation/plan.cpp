@@ -25,8 +25,8 @@ std::string waiting_threads(int64_t threads) {
   if (threads <= cores) return "";
   const std::string wanted = std::to_string(threads);
   return "--threads " + wanted + " on " + std::to_string(cores) + (cores == 1 ? " core" : " cores") +
-         " that a rank may run on: they take turns; give mpirun --map-by slot:PE=" + wanted +
-         " or --bind-to none, sbatch --cpus-per-task=" + wanted + ", or fewer threads";
+         " that a rank may run on: they take turns; give fewer, or mpirun --map-by slot:PE=" + wanted +
+         ", sbatch --cpus-per-task=" + wanted;
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.

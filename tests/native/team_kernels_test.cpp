@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "native/oracle.h"
 
@@ -18,19 +21,22 @@ class TeamKernelsTest : public testing::Test {
   static Tensor numbers(int64_t rows, int64_t columns) { return draw({rows, columns}, type_of<T>()); }
 
   // `call` writes to the tensors that it is given, whose shapes are [rows, columns]; by one thread and by
-  // three.
+  // three, with the kernels of each kind of processor that this machine can play.
   void expect_same(const std::vector<std::pair<int64_t, int64_t>>& shapes,
                    const std::function<void(const TeamKernels<T>&, const std::vector<Tensor>&)>& call) {
-    std::vector<std::vector<Tensor>> made;
-    for (Team* team : {static_cast<Team*>(nullptr), &three_}) {
-      std::vector<Tensor>& out = made.emplace_back();
-      for (const auto& [rows, columns] : shapes)
-        out.push_back(torch::full({rows, columns}, 0.5, type_of<T>()));
-      call(TeamKernels<T>(kernels<T>(), team), out);
-    }
-    for (size_t i = 0; i < shapes.size(); ++i) {
-      EXPECT_TRUE(torch::equal(made[0][i], made[1][i])) << "result " << i;
-      EXPECT_FALSE(made[0][i].eq(0.5).all().template item<bool>()) << "result " << i << " was not written";
+    for (const Processor processor : supported_processors()) {
+      SCOPED_TRACE(kernels<T>(processor).name);
+      std::vector<std::vector<Tensor>> made;
+      for (Team* team : {static_cast<Team*>(nullptr), &three_}) {
+        std::vector<Tensor>& out = made.emplace_back();
+        for (const auto& [rows, columns] : shapes)
+          out.push_back(torch::full({rows, columns}, 0.5, type_of<T>()));
+        call(TeamKernels<T>(kernels<T>(processor), team), out);
+      }
+      for (size_t i = 0; i < shapes.size(); ++i) {
+        EXPECT_TRUE(torch::equal(made[0][i], made[1][i])) << "result " << i;
+        EXPECT_FALSE(made[0][i].eq(0.5).all().template item<bool>()) << "result " << i << " was not written";
+      }
     }
   }
 
@@ -39,55 +45,66 @@ class TeamKernelsTest : public testing::Test {
 using Types = testing::Types<float, double>;
 TYPED_TEST_SUITE(TeamKernelsTest, Types);
 
-// Rows of a product, and panels of one that has few rows.
+// B [depth, columns] in panels.
+template <class T>
+Tensor packed(const Kernels<T>& table, const Tensor& b) {
+  const Tensor to = torch::zeros({table.panels_size(b.size(0), b.size(1)) + 64}, b.options());
+  table.pack_panels(data<T>(b), b.size(1), 1, b.size(0), b.size(1), data<T>(to));
+  return to;
+}
+
+template <class T>
+Term<T> term(const Kernels<T>& table, const Tensor& a, const Tensor& panels) {
+  const int64_t depth = a.size(1);
+  return {data<T>(a), depth, 1, depth, data<T>(panels), table.panel, depth * table.panel};
+}
+
+// Many rows, many panels, few of both, and a deep product of one row.
+const std::vector<std::array<int64_t, 3>> kProducts{
+    {217, 100, 384}, {8, 777, 384}, {40, 70, 600}, {3, 5, 7}, {1, 400, 4000}};
+
 TYPED_TEST(TeamKernelsTest, Products) {
   using T = TypeParam;
-  const Kernels<T>& table = kernels<T>();
-  for (const auto& [rows, columns, depth] :
-       {std::array<int64_t, 3>{217, 100, 384}, {8, 777, 384}, {40, 70, 600}, {3, 5, 7}, {1, 400, 4000}}) {
+  for (const auto& [rows, columns, depth] : kProducts) {
     SCOPED_TRACE(testing::Message() << rows << " x " << depth << " x " << columns);
+    const int64_t c_row = columns + 3, height = rows, width = columns;
     const Tensor a = this->numbers(rows, depth), low = this->numbers(rows, 5),
                  b = this->numbers(depth, columns), up = this->numbers(5, columns),
                  bias = this->numbers(1, columns + 64);
-    const auto packed = [&](const Tensor& x) {
-      const Tensor to = torch::zeros({table.panels_size(x.size(0), columns) + 64}, x.options());
-      table.pack_panels(data<T>(x), columns, 1, x.size(0), columns, data<T>(to));
-      return to;
-    };
-    const Tensor panels = packed(b), up_panels = packed(up);
     for (const bool add : {false, true})
-      this->expect_same(
-          {{rows, columns + 3}}, [&](const TeamKernels<T>& own, const std::vector<Tensor>& out) {
-            const int64_t panel = own.panel, wide = depth, narrow = 5;
-            const std::array<Term<T>, 3> terms{
-                {{data<T>(a), wide, 1, wide, data<T>(panels), panel, wide * panel},
-                 {},
-                 {data<T>(low), narrow, 1, narrow, data<T>(up_panels), panel, narrow * panel}}};
-            own.product(terms, rows, columns, {data<T>(out[0]), columns + 3}, data<T>(bias), add);
-          });
+      this->expect_same({{rows, c_row}}, [&](const TeamKernels<T>& own, const auto& out) {
+        const Tensor panels = packed<T>(own, b), up_panels = packed<T>(own, up);
+        const std::array<Term<T>, 3> terms{{term<T>(own, a, panels), {}, term<T>(own, low, up_panels)}};
+        own.product(terms, height, width, {data<T>(out[0]), c_row}, data<T>(bias), add);
+      });
   }
 }
 
 TEST(TeamKernels, ProductsInBf16) {
   Team three(3);
+  const Kernels<float>& table = kernels<float>();
   for (const HalfKernels* half : half_kernels())
-    for (const auto& [rows, columns, depth] :
-         {std::array<int64_t, 3>{217, 100, 384}, {8, 777, 384}, {40, 70, 600}, {3, 5, 7}}) {
+    for (const auto& [rows, columns, depth] : kProducts) {
       SCOPED_TRACE(testing::Message() << half->name << " " << rows << " x " << depth << " x " << columns);
-      const Tensor a = draw({rows, depth}, torch::kFloat32), b = draw({depth, columns}, torch::kFloat32);
-      const Tensor bias = draw({columns + 64}, torch::kFloat32);
+      const Tensor a = draw({rows, depth}, torch::kFloat32), b = draw({depth, columns}, torch::kFloat32),
+                   low = draw({rows, 5}, torch::kFloat32), up = draw({5, columns}, torch::kFloat32),
+                   bias = draw({columns + 64}, torch::kFloat32);
       std::vector<Half> panels(size_t(half->panels_size(depth, columns)) + 64);
       half->pack_panels(data<float>(b), columns, 1, depth, columns, panels.data());
+      const Tensor up_panels = packed<float>(table, up);
+      const std::array<Term<float>, 1> others{term<float>(table, low, up_panels)};
       std::vector<Tensor> made;
       for (Team* team : {static_cast<Team*>(nullptr), &three}) {
-        const TeamKernels<float> own(kernels<float>(), team);
+        const TeamKernels<float> own(table, team);
         const Tensor scratch = torch::empty({own.half_scratch(*half, rows, depth) + 64}, torch::kFloat32);
-        made.push_back(torch::zeros({rows, columns}, torch::kFloat32));
-        own.half_product(*half, {data<float>(a), depth, depth, panels.data()}, {}, rows, columns,
-                         {data<float>(made.back()), columns}, data<float>(bias), false, data<float>(scratch));
+        made.push_back(torch::ones({rows, columns}, torch::kFloat32));
+        own.half_product(*half, {data<float>(a), depth, depth, panels.data()}, others, rows, columns,
+                         {data<float>(made.back()), columns}, data<float>(bias), /*add=*/true,
+                         data<float>(scratch));
       }
       EXPECT_TRUE(torch::equal(made[0], made[1]));
-      EXPECT_LT(difference(made[0], torch::mm(a, b) + bias.narrow(0, 0, columns)), 0.02);
+      EXPECT_LT(difference(made[0], 1 + torch::mm(a, b) + torch::mm(low, up) + bias.narrow(0, 0, columns)),
+                0.02);
     }
 }
 
@@ -150,7 +167,8 @@ TYPED_TEST(TeamKernelsTest, Attention) {
   using T = TypeParam;
   std::vector<int64_t> offsets{0};
   for (const int64_t length : {5, 90, 0, 31, 64, 1, 17, 40}) offsets.push_back(offsets.back() + length);
-  for (const int64_t queries : {0, 24}) {
+  for (const auto& [asking_rows, group] : {std::pair<int64_t, int64_t>{0, 1}, {24, 1}, {0, 2}}) {
+    const int64_t queries = asking_rows;
     const AttentionShape shape{.offsets = offsets,
                                .heads = 4,
                                .width = 24,

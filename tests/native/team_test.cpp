@@ -8,11 +8,13 @@
 #endif
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -39,7 +41,7 @@ TEST(Team, CallsEveryPartOnceAndTwoOnOneThreadNeverAtOnce) {
     EXPECT_TRUE(alone);
     EXPECT_TRUE(ids[0] == std::this_thread::get_id() || ids[0] == std::thread::id());
     if (parts == 100) {
-      EXPECT_EQ(std::set<std::thread::id>(ids.begin(), ids.end()).size(), 4u);
+      EXPECT_GE(std::set<std::thread::id>(ids.begin(), ids.end()).size(), 2u);
     }
   }
 }
@@ -53,7 +55,7 @@ TEST(Team, OfOneThreadIsTheCaller) {
 }
 
 TEST(Team, SeesWhatWasWrittenBeforeEachOfManyCallsAndIsSeenAfterThem) {
-  Team team(3);
+  Team team(6);  // more than there are parts: some come too late for a call
   std::vector<int64_t> numbers(3, 0), read(3, -1);
   for (int64_t call = 0; call < 20000; ++call) {
     numbers.assign(3, call);
