@@ -8,6 +8,8 @@ namespace pf2lora {
 namespace {
 
 constexpr int64_t kSlabBytes = int64_t{1} << 20;  // of rows that are allocated at once
+constexpr int64_t kRowBytes =
+    1024;  // that a row takes at least, about: of its tensor, where it is short or empty
 
 }  // namespace
 
@@ -30,7 +32,7 @@ torch::Tensor ClientStore::kept_row(int64_t client) {
     const int64_t size = algorithm_.client_layout().size();
     const int64_t bytes = size * int64_t(options_.dtype().itemsize());
     for (const torch::Tensor& row :
-         torch::empty({1 + kSlabBytes / std::max<int64_t>(bytes, 1), size}, options_).unbind())
+         torch::empty({1 + kSlabBytes / std::max(bytes, kRowBytes), size}, options_).unbind())
       free_.push_back(row);
   }
   const torch::Tensor row = free_.back();
