@@ -158,6 +158,19 @@ def test_the_pretrained_model_gives_the_same_bits_on_any_number_of_threads(small
         assert_same(bits(tmp_path / str(threads), {**options, "threads": threads}), one)
 
 
+def test_clients_that_keep_nothing_take_no_memory(tmp_path):
+    options = {**MATRIX, "algorithm": "homlora", "client-rank": None, "client-learning-rate": None,
+               "optimizer": "adamw", "rounds": 2}
+
+    def peak(state: str) -> int:  # KiB
+        process = start({**options, "optimizer-state": state, "output": tmp_path / state})
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0, process.stderr.read()
+        return used.ru_maxrss
+
+    assert peak("reset") < peak("keep") + (100 << 10)
+
+
 def test_threads_that_share_a_core_are_told(tmp_path):
     core = min(os.sched_getaffinity(0))
     options = {**MATRIX, "rounds": 1, "threads": 3, "output": tmp_path / "run", "progress": "lines"}
