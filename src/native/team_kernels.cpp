@@ -42,8 +42,8 @@ class OwnTerms {
 
 template <class T>
 int64_t TeamKernels<T>::parts(int64_t cost, int64_t count) const {
-  if (team_ == nullptr || team_->threads() == 1) return 1;
-  const int64_t most = std::min(count, kPartsOfThread * team_->threads());
+  if (threads() == 1) return 1;
+  const int64_t most = std::min(count, kPartsOfThread * threads());
   return std::max(std::min(cost / kLeastCost, most), int64_t{1});
 }
 
@@ -80,7 +80,7 @@ void TeamKernels<T>::product(std::span<const Term<T>> terms, int64_t rows, int64
 
 template <class T>
 int64_t TeamKernels<T>::half_scratch(const HalfKernels& half, int64_t rows, int64_t depth) const {
-  return half.scratch(rows, depth) * (team_ == nullptr ? 1 : team_->threads());
+  return half.scratch(rows, depth) * threads();
 }
 
 // Panels, no more parts than threads: each part cuts all of A into bf16 numbers.
@@ -89,7 +89,7 @@ void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
   const int64_t panel = this->panel, panels = (columns + panel - 1) / panel;
-  const int64_t most = team_ == nullptr ? 1 : std::clamp(panels, int64_t{1}, team_->threads());
+  const int64_t most = std::clamp(panels, int64_t{1}, threads());
   share(most, 2 * rows * columns * term.depth, [&](int64_t begin, int64_t end, int64_t thread) {
     const int64_t first = panels * begin / most, column = first * panel;
     const OwnTerms<float> own(terms, 0, first);
@@ -188,7 +188,7 @@ std::vector<typename TeamKernels<T>::Examples> TeamKernels<T>::examples(const At
     if (begin == end && part > 0) continue;
     Examples& share = shares.emplace_back(Examples{shape, begin * shape.queries, weights});
     share.shape.offsets = shape.offsets.subspan(size_t(begin), size_t(end - begin) + 1);
-    if (parts > 1) weights += Base::attention_weights(share.shape);
+    weights += Base::attention_weights(share.shape);
   }
   return shares;
 }
@@ -196,7 +196,7 @@ std::vector<typename TeamKernels<T>::Examples> TeamKernels<T>::examples(const At
 template <class T>
 template <class F>
 void TeamKernels<T>::share_examples(const AttentionShape& shape, T* scratch, const F& f) const {
-  if (team_ == nullptr || team_->threads() == 1) return f(Examples{shape}, scratch);
+  if (threads() == 1) return f(Examples{shape}, scratch);
   const std::vector<Examples> shares = examples(shape);
   if (shares.size() == 1) return f(shares.front(), scratch);
   const int64_t own = Base::attention_scratch(shape);
@@ -206,7 +206,7 @@ void TeamKernels<T>::share_examples(const AttentionShape& shape, T* scratch, con
 
 template <class T>
 int64_t TeamKernels<T>::attention_scratch(const AttentionShape& shape) const {
-  return Base::attention_scratch(shape) * (team_ == nullptr ? 1 : team_->threads());
+  return Base::attention_scratch(shape) * threads();
 }
 
 template <class T>

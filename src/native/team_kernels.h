@@ -59,6 +59,7 @@ class TeamKernels : public Kernels<T> {
     AttentionShape shape;
     int64_t first_query = 0, first_weight = 0;
   };
+  int64_t threads() const { return team_ == nullptr ? 1 : team_->threads(); }
   // Into how many parts to cut what costs about so many operations on numbers, at most `count`.
   int64_t parts(int64_t cost, int64_t count) const;
   template <class F>

@@ -8,8 +8,7 @@ namespace pf2lora {
 namespace {
 
 constexpr int64_t kSlabBytes = int64_t{1} << 20;  // of rows that are allocated at once
-constexpr int64_t kRowBytes =
-    1024;  // that a row takes at least, about: of its tensor, where it is short or empty
+constexpr int64_t kRowBytes = 1024;               // least of a row, about, short or empty: of its tensor
 
 }  // namespace
 
