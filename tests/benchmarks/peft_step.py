@@ -29,10 +29,12 @@ from transformers.utils import logging
 class Classifier(nn.Module):
     """A frozen encoder with LoRA on query and value, and a linear head on the raw [CLS] state."""
 
-    def __init__(self, directory, classes, dtype):
+    def __init__(self, directory, classes, half):
         super().__init__()
+        self.half = half
+        dtype = torch.bfloat16 if half else torch.float32
         # The fused attention of LibTorch 2.13's CPU build takes more than half of a step in bfloat16.
-        attention = "eager" if dtype == torch.bfloat16 else "sdpa"
+        attention = "eager" if half else "sdpa"
         encoder = AutoModel.from_pretrained(
             directory, add_pooling_layer=False, attn_implementation=attention, dtype=dtype
         )
@@ -41,7 +43,9 @@ class Classifier(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_size, classes)
 
     def forward(self, tokens, mask):
-        return self.head(self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state[:, 0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            scores = self.head(self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state[:, 0])
+        return scores.float()
 
 
 class Sentences:
@@ -62,13 +66,13 @@ class Sentences:
         return tokens, mask, self.labels[rows]
 
 
-def make_model(directory, classes, dtype=torch.float32):
-    """A Classifier on one thread, silent; dtype: of the frozen encoder."""
+def make_model(directory, classes, half=False):
+    """A Classifier on one thread, silent; half: in bfloat16."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # PEFT's use of transformers
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return Classifier(directory, classes, dtype).eval()
+    return Classifier(directory, classes, half).eval()
 
 
 def make_optimizer(model, learning_rate):
@@ -95,14 +99,12 @@ def set_values(model, values):
             target.copy_(torch.as_tensor(values[name]).view_as(target))
 
 
-def take_steps(model, optimizer, sentences, batches, autocast=False):
+def take_steps(model, optimizer, sentences, batches):
     seconds, losses = [], []
     for rows in batches:
         begin = time.perf_counter()
         tokens, mask, labels = sentences.batch(rows)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            scores = model(tokens, mask)
-        loss = nn.functional.cross_entropy(scores.float(), labels)
+        loss = nn.functional.cross_entropy(model(tokens, mask), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -119,9 +121,8 @@ def main():
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     arguments = parser.parse_args()
 
-    half = arguments.precision == "bf16"
     sentences = Sentences(arguments.data)
-    model = make_model(arguments.model, sentences.classes, torch.bfloat16 if half else torch.float32)
+    model = make_model(arguments.model, sentences.classes, half=arguments.precision == "bf16")
     optimizer = make_optimizer(model, arguments.learning_rate)
     for line in sys.stdin:
         request, _, value = line.strip().partition(" ")
@@ -130,7 +131,7 @@ def main():
                 set_values(model, json.load(file))
             answer = {}
         elif request == "steps":
-            answer = take_steps(model, optimizer, sentences, json.loads(value), autocast=half)
+            answer = take_steps(model, optimizer, sentences, json.loads(value))
         else:
             raise SystemExit(f"peft_step.py: not a request: {line!r}")
         print(json.dumps(answer), flush=True)
