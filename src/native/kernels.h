@@ -89,9 +89,8 @@ struct Kernels {
   int64_t panel;     // columns of a panel
 
   // Numbers that `to` of pack_panels holds: columns rounded up to whole panels, times depth.
-  int64_t panels_size(int64_t depth, int64_t columns) const {
-    return (columns + panel - 1) / panel * panel * depth;
-  }
+  int64_t panels_size(int64_t depth, int64_t columns) const { return panels(columns) * panel * depth; }
+  int64_t panels(int64_t columns) const { return (columns + panel - 1) / panel; }
   // B with element (k, j) at from[k * from_depth + j * from_column], as panels one after another
   // (b_depth = panel, b_panel = depth * panel); columns beyond the last are 0.
   void (*pack_panels)(const T* from, int64_t from_depth, int64_t from_column, int64_t depth, int64_t columns,

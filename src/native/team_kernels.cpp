@@ -63,8 +63,7 @@ void TeamKernels<T>::product(std::span<const Term<T>> terms, int64_t rows, int64
                              const T* bias, bool add) const {
   int64_t depth = 0;
   for (const Term<T>& term : terms) depth += term.a == nullptr ? 0 : term.depth;
-  const int64_t cost = 2 * rows * columns * depth, panel = this->panel,
-                panels = (columns + panel - 1) / panel;
+  const int64_t cost = 2 * rows * columns * depth, panel = this->panel, panels = this->panels(columns);
   const auto part = [&](int64_t row, int64_t own_rows, int64_t column, int64_t own_columns) {
     const OwnTerms<T> own(terms, row, column / panel);
     Base::product(own.terms(), own_rows, own_columns, {c.data + row * c.row + column, c.row},
@@ -88,7 +87,7 @@ template <class T>
 void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
-  const int64_t panel = this->panel, panels = (columns + panel - 1) / panel;
+  const int64_t panel = this->panel, panels = this->panels(columns);
   const int64_t most = std::clamp(panels, int64_t{1}, threads());
   share(most, 2 * rows * columns * term.depth, [&](int64_t begin, int64_t end, int64_t thread) {
     const int64_t first = panels * begin / most, column = first * panel;
