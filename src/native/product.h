@@ -45,10 +45,13 @@ class Product {
     const int64_t a_row = term.a_row, a_depth = term.a_depth, b_depth = term.b_depth;
     const int64_t bytes = b_depth == C::panel ? term.depth * C::panel * int64_t(sizeof(T)) : 0;
     typename C::Ahead ahead(tile, b + term.b_panel, bytes, term.depth);
+    // Unrolled, as the loops' own instructions cost a twentieth on processors without AVX-512.
+#pragma GCC unroll 2
     for (int64_t k = ahead.steps(); k > 0; --k, a += a_depth, b += b_depth) {
       ahead.ask();
       add_outer(a, a_row, b, sums);
     }
+#pragma GCC unroll 4
     for (int64_t k = term.depth - ahead.steps(); k > 0; --k, a += a_depth, b += b_depth)
       add_outer(a, a_row, b, sums);
   }
