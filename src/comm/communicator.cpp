@@ -71,6 +71,9 @@ int Communicator::local_rank() const {
 int Communicator::local_size() const {
   return state_->local_size;
 }
+int Communicator::local_cores() const {
+  return state_->local_cores;
+}
 
 void Communicator::together(const std::function<void()>& work) const {
   const auto watched_work = [&] {

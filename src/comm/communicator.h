@@ -49,6 +49,8 @@ class Communicator {
   const std::vector<std::string>& hosts() const;  // [size]
   int local_rank() const;
   int local_size() const;
+  // Physical cores that the ranks of this machine may run on, between them. At least 1.
+  int local_cores() const;
 
   // All ranks. Runs work, which must not communicate, on every rank; if it throws on any, all ranks throw an
   // AgreedError with code and message of the lowest failing rank. The message ends in " (rank R)" unless all

@@ -21,6 +21,7 @@ struct Communicator::State {
   int size = 1;
   int local_rank = 0;
   int local_size = 1;
+  int local_cores = 1;
   std::vector<std::string> hosts;  // [size]
 
   ~State();

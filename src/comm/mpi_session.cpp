@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "comm/mpi_calls.h"
+#include "core/cores.h"
 
 namespace pf2lora {
 namespace {
@@ -45,6 +48,12 @@ MpiSession::MpiSession() : communicator_(nullptr) {
   check_mpi(MPI_Comm_set_errhandler(state->machine, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(state->machine, &state->local_rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(state->machine, &state->local_size), "MPI_Comm_size");
+
+  Cores cores = usable_cores();
+  check_mpi(
+      MPI_Allreduce(MPI_IN_PLACE, cores.data(), int(cores.size()), MPI_UINT8_T, MPI_MAX, state->machine),
+      "MPI_Allreduce");
+  state->local_cores = std::max(1, int(std::ranges::count(cores, 1)));
 
   communicator_.state_ = state;
   state->hosts = communicator_.all_gather(processor_name());

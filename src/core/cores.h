@@ -1,10 +1,14 @@
 // The processor cores of this process.
 #pragma once
+#include <array>
 #include <cstdint>
 
 namespace pf2lora {
 
-// How many the system lets it run on: those that a rank is bound to, or all. At least 1.
-int64_t usable_cores();
+// 1 at each physical core, which has the number of its first hardware thread, and 0 elsewhere.
+using Cores = std::array<uint8_t, 1024>;
+
+// Those that the system lets this process run on: those that a rank is bound to, or all.
+Cores usable_cores();
 
 }  // namespace pf2lora

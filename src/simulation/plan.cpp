@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/cores.h"
 #include "core/option_values.h"
 
 namespace pf2lora {
@@ -20,13 +19,14 @@ std::vector<std::string> idle_options(RunRequest& request, const Problem& proble
 }
 
 // Of threads that have to take turns, "" where there are none.
-std::string waiting_threads(int64_t threads) {
-  const int64_t cores = usable_cores();
-  if (threads <= cores) return "";
-  const std::string wanted = std::to_string(threads);
-  return "--threads " + wanted + " on " + std::to_string(cores) + (cores == 1 ? " core" : " cores") +
-         " that a rank may run on: they take turns; give fewer, or mpirun --map-by slot:PE=" + wanted +
-         ", sbatch --cpus-per-task=" + wanted;
+std::string waiting_threads(const RunPlan& plan) {
+  const int64_t all = plan.local_ranks * plan.threads;
+  if (plan.threads == 1 || all <= plan.local_cores) return "";
+  const std::string threads = std::to_string(plan.threads);
+  return "the ranks of this machine have " + std::to_string(all) + " threads, with --threads " + threads +
+         ", and may run on this many physical cores: " + std::to_string(plan.local_cores) +
+         "; threads will take turns; give fewer, or mpirun --map-by slot:PE=" + threads +
+         ", sbatch --cpus-per-task=" + threads;
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
@@ -58,6 +58,8 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
   plan.lockstep = options.lockstep;
   plan.ranks = comm.size();
   plan.threads = options.threads;
+  plan.local_ranks = comm.local_size();
+  plan.local_cores = comm.local_cores();
   plan.backend = problem.model().backend();
 
   plan.groups_by_rank.assign(size_t(comm.size()), 0);
@@ -109,7 +111,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state, const RunPlan& plan) {
   std::vector<std::string> notes = idle_options(request, problem);
-  if (const std::string note = waiting_threads(plan.threads); !note.empty()) notes.push_back(note);
+  if (const std::string note = waiting_threads(plan); !note.empty()) notes.push_back(note);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
   if (const std::string note = single_classes(problem, plan); !note.empty()) notes.push_back(note);
   const ClientGroup first = state.clients.group({0}, state.common);

@@ -57,6 +57,8 @@ struct RunPlan {
   int64_t lockstep = 0;
   int64_t ranks = 0;
   int64_t threads = 0;                  // of a rank
+  int64_t local_ranks = 0;              // of the machine of rank 0
+  int64_t local_cores = 0;              // that those may run on
   std::string backend;                  // of the model: "native avx512 fp32"
   std::vector<int64_t> groups_by_rank;  // of the first round
   std::vector<double> work_by_rank;     // estimated, in one unit for all ranks

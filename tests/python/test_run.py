@@ -173,11 +173,13 @@ def test_clients_that_keep_nothing_take_no_memory(tmp_path):
 
 def test_threads_that_share_a_core_are_told(tmp_path):
     core = min(os.sched_getaffinity(0))
-    options = {**MATRIX, "rounds": 1, "threads": 3, "output": tmp_path / "run", "progress": "lines"}
-    process = start(options, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "--threads 3 on 1 core that" in out and "slot:PE=3" in out and "--cpus-per-task=3" in out
+    for ranks in 1, 2:
+        options = {**MATRIX, "rounds": 1, "threads": 3, "output": tmp_path / str(ranks), "progress": "lines"}
+        process = start(options, ranks, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert f"have {3 * ranks} threads" in out and "physical cores: 1;" in out
+        assert "slot:PE=3" in out and "--cpus-per-task=3" in out
     assert "take turns" not in run({**options, "threads": 1, "output": tmp_path / "one"}).stdout
 
 
