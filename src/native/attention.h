@@ -40,7 +40,7 @@ class Attention {
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Rows<T> w = head.scores(weights);
-      multiply(head.queries, head.padded, w, {times(head.query(q), head.width, memory.key_columns(k))});
+      multiply(head.queries, head.padded, w, {times(memory.left(q), head.width, memory.key_columns(k))});
       for (int64_t i = 0; i < head.queries; ++i)
         softmax(w.data + i * w.row, head.padded, head.visible(i), factor);
       multiply(head.queries, head.width, head.query(out), {times(fixed(w), head.keys, memory.keys(v))});
@@ -55,7 +55,7 @@ class Attention {
       Workspace memory(head, scratch);
       const Matrix w = head.scores(weights);
       const Rows<T> e = head.scores(d_scores), d_s = memory.scores();
-      multiply(head.queries, head.padded, e, {times(head.query(d_out), head.width, memory.key_columns(v))});
+      multiply(head.queries, head.padded, e, {times(memory.left(d_out), head.width, memory.key_columns(v))});
       for (int64_t at = 0; at < head.queries * head.padded; at += head.padded) {
         Lanes total{};
         for (int64_t j = at; j < at + head.padded; j += V::count)
@@ -84,8 +84,8 @@ class Attention {
       const Matrix w = head.scores(weights);
       const Rows<T> t_w = head.scores(t_weights);
       multiply(head.queries, head.padded, t_w,
-               {times(head.query(t_q), head.width, memory.key_columns(k)),
-                times(head.query(q), head.width, memory.key_columns(t_k))});
+               {times(memory.left(t_q), head.width, memory.key_columns(k)),
+                times(memory.left(q), head.width, memory.key_columns(t_k))});
       for (int64_t at = 0; at < head.queries * head.padded; at += head.padded) {
         Lanes total{};
         for (int64_t j = at; j < at + head.padded; j += V::count)
@@ -111,8 +111,8 @@ class Attention {
       const Matrix w = head.scores(weights), t_w = head.scores(t_weights), c = head.scores(d_scores);
       const Rows<T> d_s = memory.scores(), t_d_s = memory.scores();  // t_d_s: at first tE
       multiply(head.queries, head.padded, t_d_s,
-               {times(head.query(t_d_out), head.width, memory.key_columns(v)),
-                times(head.query(d_out), head.width, memory.key_columns(t_v))});
+               {times(memory.left(t_d_out), head.width, memory.key_columns(v)),
+                times(memory.left(d_out), head.width, memory.key_columns(t_v))});
       for (int64_t at = 0; at < head.queries * head.padded; at += head.padded) {
         Lanes total{};
         for (int64_t j = at; j < at + head.padded; j += V::count)
@@ -182,10 +182,17 @@ class Attention {
     }
     Rows<T> scores() { return take(head_.queries, head_.padded); }
 
+    // The rows of x as the left side of a product.
+    Matrix left(Matrix x) const {
+      if (x.data == nullptr) return x;
+      ask_beside(head_.query(x), head_.queries);
+      return head_.query(x);
+    }
     // The keys' rows of x as columns, [width, padded].
     Matrix key_columns(Matrix x) {
       if (x.data == nullptr) return {};
       const Matrix own = head_.key(x);
+      ask_beside(own, head_.keys);
       const Rows<T> columns = take(head_.width, head_.padded);
       Transpose<P, T>::matrix(own.data, own.row, head_.keys, head_.width, columns.data, columns.row);
       return fixed(columns);
@@ -197,7 +204,9 @@ class Attention {
    private:
     // A right side is read in whole vectors: where the width is not, a copy.
     Matrix right(Matrix x, int64_t rows) {
-      if (x.data == nullptr || head_.width % V::count == 0) return x;
+      if (x.data == nullptr) return x;
+      ask_beside(x, rows);
+      if (head_.width % V::count == 0) return x;
       const Rows<T> copy = take(rows, round_up<P>(head_.width, V::count));
       for (int64_t i = 0; i < rows; ++i) {
         T* to = copy.data + i * copy.row;
@@ -205,6 +214,14 @@ class Attention {
         for (int64_t j = head_.width; j < copy.row; ++j) to[j] = 0;
       }
       return fixed(copy);
+    }
+    // For the rows of the next head, which stand beside those of this one: all heads together have left the
+    // second-level cache, and no processor foresees such strides.
+    void ask_beside(Matrix x, int64_t rows) const {
+      const auto* beside = reinterpret_cast<const char*>(x.data + head_.width);
+      for (int64_t i = 0; i < rows; ++i, beside += x.row * int64_t(sizeof(T)))
+        for (int64_t at = 0; at < head_.width * int64_t(sizeof(T)); at += kCacheLine)
+          __builtin_prefetch(beside + at, /*to be written*/ 0, /*into the second-level cache*/ 2);
     }
     Rows<T> take(int64_t rows, int64_t row) {
       const Rows<T> taken{next_, row};

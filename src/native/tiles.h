@@ -41,10 +41,11 @@ struct Tiles {
     const int64_t rows = end - begin, tiles = parts(rows, P::tile_rows);
     const int64_t left = columns - column < panel ? columns - column : panel;
     const int64_t vectors = parts(left, V::count), last = left - (vectors - 1) * V::count;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t row = begin + rows * i / tiles, height = begin + rows * (i + 1) / tiles - row;
-      functions<Sum>[vectors - 1].by_height[height - 1](sum, {row, height, column, vectors, last, i, tiles});
-    }
+    const int64_t height = rows / tiles, higher = rows % tiles;  // tiles with a row more, which are the first
+    const auto& by_height = functions<Sum>[vectors - 1].by_height;
+    if (higher > 0) by_height[height](sum, {begin, height + 1, column, vectors, last, 0, tiles}, higher);
+    by_height[height - 1](sum, {begin + higher * (height + 1), height, column, vectors, last, higher, tiles},
+                          tiles);
   }
 
   // The sums before anything is added to them: bias and what is in c. Of a c that is only written, the lines
@@ -91,19 +92,19 @@ struct Tiles {
    public:
     Ahead(const Tile& tile, const void* start, int64_t bytes, int64_t steps) {
       if (bytes <= kFew) return;
-      const int64_t lines = bytes / kLine, begin = lines * tile.index / tile.count;
+      const int64_t lines = bytes / kCacheLine, begin = lines * tile.index / tile.count;
       const int64_t share = lines * (tile.index + 1) / tile.count - begin;
-      next_ = static_cast<const char*>(start) + begin * kLine;
+      next_ = static_cast<const char*>(start) + begin * kCacheLine;
       steps_ = share < steps ? share : steps;
     }
     int64_t steps() const { return steps_; }
     [[gnu::always_inline]] void ask() {
       __builtin_prefetch(next_, /*to be written*/ 0, /*into the second-level cache*/ 2);
-      next_ += kLine;
+      next_ += kCacheLine;
     }
 
    private:
-    static constexpr int64_t kLine = 64, kFew = 8 << 10;
+    static constexpr int64_t kFew = 8 << 10;
     const char* next_ = nullptr;
     int64_t steps_ = 0;
   };
@@ -118,11 +119,12 @@ struct Tiles {
 
   template <class Sum>
   struct Functions {
-    void (*by_height[P::tile_rows])(const Sum& sum, const Tile& tile);
+    void (*by_height[P::tile_rows])(const Sum& sum, Tile tile, int64_t end);
   };
+  // The tiles from `tile` to before `end`, all of one height.
   template <class Sum, int height, int vectors>
-  static void call(const Sum& sum, const Tile& tile) {
-    sum.template tile<height, vectors>(tile);
+  static void call(const Sum& sum, Tile tile, int64_t end) {
+    for (; tile.index < end; ++tile.index, tile.row += height) sum.template tile<height, vectors>(tile);
   }
   template <class Sum, int vectors, int... below>
   static constexpr Functions<Sum> functions_of(std::integer_sequence<int, below...>) {

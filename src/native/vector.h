@@ -77,6 +77,8 @@ struct Vector {
   typedef T Unaligned __attribute__((vector_size(P::bytes), aligned(alignof(T)), may_alias));
 };
 
+inline constexpr int64_t kCacheLine = 64;  // bytes
+
 // `whole` rounded up to a multiple of `part`.
 template <class P>
 constexpr int64_t round_up(int64_t whole, int64_t part) {
