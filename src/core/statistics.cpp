@@ -41,17 +41,6 @@ Spread spread(std::span<const double> scores) {
   return result;
 }
 
-double weighted_mean(std::span<const double> scores, std::span<const double> weights) {
-  require_same_length(scores, weights);
-  double sum = 0, total = 0;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (std::isnan(scores[i])) continue;
-    sum += weights[i] * scores[i];
-    total += weights[i];
-  }
-  return total == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / total;
-}
-
 int64_t count_below(std::span<const double> scores, std::span<const double> reference) {
   require_same_length(scores, reference);
   int64_t below = 0;
@@ -92,6 +81,9 @@ double pearson(std::span<const double> a, std::span<const double> b) {
 }
 
 double spearman(std::span<const double> a, std::span<const double> b) {
+  const auto unknown = [](double value) { return std::isnan(value); };
+  if (std::ranges::any_of(a, unknown) || std::ranges::any_of(b, unknown))  // such have no rank
+    return std::numeric_limits<double>::quiet_NaN();
   return pearson(ranks(a), ranks(b));
 }
 

@@ -21,16 +21,12 @@ struct Spread {
 // The spread of scores for which more is better.
 Spread spread(std::span<const double> scores);
 
-// sum w s / sum w; NaN when the weights of the clients with a score sum to 0. Throws std::invalid_argument
-// for spans of different lengths.
-double weighted_mean(std::span<const double> scores, std::span<const double> weights);
-
 // How many clients have scores in both and a lower one in `scores` than in `reference`: those harmed by a
 // method. Throws std::invalid_argument for spans of different lengths.
 int64_t count_below(std::span<const double> scores, std::span<const double> reference);
 
-// Pearson's correlation of pairs; NaN for fewer than two, or where one side is constant. Throws
-// std::invalid_argument for spans of different lengths.
+// Pearson's correlation of pairs; NaN for fewer than two, where one side is constant, or where it holds NaN.
+// Throws std::invalid_argument for spans of different lengths.
 double pearson(std::span<const double> a, std::span<const double> b);
 
 // Spearman's: of the ranks, ties sharing their mean rank.

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-// 25 scores; mean, std, deciles (3 each) and weighted mean below are NumPy's.
+// 25 scores; mean, std and deciles (3 each) below are NumPy's.
 const std::vector<double> scores = {0,    0.49, 0.98, 0.47, 0.96, 0.45, 0.94, 0.43, 0.92,
                                     0.41, 0.9,  0.39, 0.88, 0.37, 0.86, 0.35, 0.84, 0.33,
                                     0.82, 0.31, 0.8,  0.29, 0.78, 0.27, 0.76};
@@ -55,24 +55,27 @@ TEST(Spread, OfNobodyIsUnknown) {
   EXPECT_TRUE(std::isnan(spread(std::vector<double>{nan, nan}).worst_decile));
 }
 
-TEST(WeightedMean, AgreesWithNumPy) {
-  std::vector<double> weights;
-  for (int i = 1; i <= 25; ++i) weights.push_back(i);
-  EXPECT_NEAR(weighted_mean(scores, weights), 0.5969230769230769, 1e-15);
-}
-
-TEST(WeightedMean, LeavesOutTheWeightOfAMissingScore) {
-  EXPECT_DOUBLE_EQ(weighted_mean(std::vector<double>{0.5, nan, 1.0}, std::vector<double>{1, 100, 3}), 0.875);
-  EXPECT_TRUE(std::isnan(weighted_mean(std::vector<double>{0.5}, std::vector<double>{0})));
-  EXPECT_THROW(weighted_mean(std::vector<double>{0.5}, std::vector<double>{}), std::invalid_argument);
-}
-
 TEST(CountBelow, CountsOnlyClientsWithBothScores) {
   const std::vector<double> mine = {0.5, 0.9, nan, 0.7, 0.2};
   const std::vector<double> theirs = {0.6, 0.8, 0.9, 0.7, nan};
   EXPECT_EQ(count_below(mine, theirs), 1);
   EXPECT_EQ(count_below(theirs, mine), 1);
   EXPECT_THROW(count_below(mine, {}), std::invalid_argument);
+}
+
+// SciPy's pearsonr and spearmanr.
+TEST(Correlation, AgreesWithSciPy) {
+  const std::vector<double> a = {1, 2, 2, 4, 7, 3}, b = {0.5, 3, 1, 9, 9, 2};
+  EXPECT_NEAR(pearson(a, b), 0.8610138428806747, 1e-12);
+  EXPECT_NEAR(spearman(a, b), 0.8823529411764706, 1e-12);
+}
+
+TEST(Correlation, OfWhatIsNoNumberIsUnknown) {
+  const std::vector<double> a = {1, nan, 2}, b = {3, 1, 2};
+  for (const auto& [x, y] : {std::pair{a, b}, {b, a}, {a, a}}) {
+    EXPECT_TRUE(std::isnan(pearson(x, y)));
+    EXPECT_TRUE(std::isnan(spearman(x, y)));
+  }
 }
 
 }  // namespace
