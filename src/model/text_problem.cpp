@@ -35,6 +35,13 @@ void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Op
                      std::to_string(config.vocabulary) + "; prepare it again with jobs/prepare.py --model " +
                      options.model);
   check_tokenizer(dataset, options);
+  const int64_t types = std::max<int64_t>(1, config.token_types);
+  if (!dataset.token_types.empty())
+    if (const int64_t most = std::ranges::max(dataset.token_types); most >= types)
+      throw InputError(options.data + " has tokens of type " + std::to_string(most) + ", but " +
+                       options.model + " tells " + std::to_string(types) +
+                       " apart (type_vocab_size); prepare it again with " + "jobs/prepare.py --model " +
+                       options.model);
   for (int64_t i = 0; i < dataset.size(); ++i)
     if (const int64_t length = dataset.offsets[size_t(i) + 1] - dataset.offsets[size_t(i)];
         length > config.positions)
@@ -77,7 +84,7 @@ const std::vector<int64_t>& TextProblem::training_rows(int64_t client) const {
 }
 
 ExampleColumns TextProblem::columns() const {
-  return {dataset_.tokens, dataset_.offsets, partition_.labels,  dataset_.token_types,
+  return {dataset_.tokens, dataset_.offsets, partition_.labels, dataset_.token_types,
           dataset_.values, dataset_.span,    dataset_.target};
 }
 

@@ -193,6 +193,8 @@ DATA = {
     "a label beyond the classes": (lambda f: set_first(f, "labels", 6), ["example 0", "label 6", "6 classes"]),
     "an unknown split": (lambda f: set_first(f, "split", 3), ["example 0", "split 3"]),
     "offsets that go back": (lambda f: f["offsets"].__setitem__(2, 0), ["example 1"]),
+    "a token type beyond the model's": (lambda f: f.__setitem__("token_types", np.full(f["tokens"].shape, 2, np.int8)),
+                                        ["type 2", "tells 2 apart"]),
     "longer than the model's positions": (lambda f: longer_example(f, 80), ["80", "64"]),
 }
 
