@@ -91,6 +91,7 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
     if (invocation.action == Action::version) print_version(std::cout);
     if (invocation.action == Action::list) print_names(std::cout);
     if (invocation.action == Action::print_config) print_config(std::cout, invocation);
+    if (!std::cout.flush()) throw Error(ExitCode::internal_error, "standard output cannot be written to");
     return ExitCode::done;
   }
 

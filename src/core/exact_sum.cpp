@@ -84,16 +84,14 @@ void check_count(int64_t terms) {
                        "; take fewer clients a round (--clients-per-round)");
 }
 
-}  // namespace
+NumericalError bad_term(size_t index, double weight, double value) {
+  return NumericalError("the term " + short_text(weight * value) + " (weight " + short_text(weight) +
+                        " times " + short_text(value) + ") of number " + std::to_string(index) +
+                        " cannot be summed: it must be finite and below 2^28 = 268435456; lower the learning "
+                        "rate or set --clip");
+}
 
-TermError::TermError(size_t index, double weight, double value)
-    : NumericalError("the term " + short_text(weight * value) + " (weight " + short_text(weight) + " times " +
-                     short_text(value) + ") of number " + std::to_string(index) +
-                     " cannot be summed: it must be finite and below 2^28 = 268435456; lower the learning "
-                     "rate or set --clip"),
-      index_(index),
-      weight_(weight),
-      value_(value) {}
+}  // namespace
 
 ExactSum::ExactSum(size_t n) : size_(n), pass_end_(0), limbs_(2 * n + 1, 0) {}
 
@@ -104,7 +102,7 @@ void ExactSum::add_row(size_t offset, std::span<const Value> values, double weig
   const bool new_pass = terms() == 0 || offset < pass_end_;
   check_count(terms() + new_pass);
   const size_t bad = first_bad(values, weight);
-  if (bad != values.size()) throw TermError(offset + bad, weight, static_cast<double>(values[bad]));
+  if (bad != values.size()) throw bad_term(offset + bad, weight, static_cast<double>(values[bad]));
   add_terms(values.data(), values.size(), weight, limbs_.data() + offset, limbs_.data() + size_ + offset);
   limbs_.back() += new_pass;
   pass_end_ = offset + values.size();

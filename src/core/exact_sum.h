@@ -10,20 +10,6 @@
 
 namespace pf2lora {
 
-// A term that is not finite or too large. Carries where it stood, so that a caller can name client and round.
-class TermError : public NumericalError {
- public:
-  TermError(size_t index, double weight, double value);
-  size_t index() const { return index_; }    // of the number in the sum
-  double weight() const { return weight_; }  // as given to add
-  double value() const { return value_; }    // as given to add
-
- private:
-  size_t index_;
-  double weight_;
-  double value_;
-};
-
 // The sum of n numbers. A term is weight * value in double (one rounding, to nearest even), then rounded to a
 // multiple of 2^-60 (to nearest even). That integer q, |q| <= 2^88, is held as q = high * 2^44 + low with
 // 0 <= low < 2^44, so 2^19 terms fit both 64-bit limbs and limbs of several sums may be added as integers.
@@ -35,8 +21,8 @@ class ExactSum {
 
   explicit ExactSum(size_t n = 0);
 
-  // Adds weight * values[i] to number offset + i. Throws TermError, or NumericalError at more than max_terms
-  // terms; in both cases nothing was added.
+  // Adds weight * values[i] to number offset + i. Throws NumericalError for a term that is not finite or too
+  // large, and at more than max_terms terms; in both cases nothing was added.
   void add(size_t offset, std::span<const float> values, double weight);
   void add(size_t offset, std::span<const double> values, double weight);
 

@@ -19,6 +19,7 @@ std::string sha256_of_files(const std::vector<std::string>& paths) {
     if (!file) throw InputError("cannot read " + path);
     while (file.read(block.data(), std::streamsize(block.size())) || file.gcount() > 0)
       EVP_DigestUpdate(context.get(), block.data(), size_t(file.gcount()));
+    if (file.bad()) throw InputError("cannot read all of " + path);
   }
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int size = 0;

@@ -74,10 +74,14 @@ void TimeLimit::round_took(double seconds) {
   longest_round_ = std::max(longest_round_, seconds);
 }
 
+void TimeLimit::saving_took(double seconds) {
+  longest_saving_ = std::max(longest_saving_, seconds);
+}
+
 bool TimeLimit::next_round_would_pass(double elapsed) const {
   if (max_hours_ == 0) return false;
   const double limit = max_hours_ * 3600;
-  return elapsed + 1.1 * longest_round_ > 0.99 * limit;
+  return elapsed + 1.1 * longest_round_ + 2 * longest_saving_ > 0.99 * limit;
 }
 
 std::string TimeLimit::reason() const {

@@ -24,11 +24,13 @@ class TimeLimit {
  public:
   explicit TimeLimit(double max_hours);  // 0: no limit. Throws OptionError if negative or not finite
 
-  // What a round took, everything that it writes included; seconds.
+  // Seconds of a round, and of saving what it leaves behind.
   void round_took(double seconds);
+  void saving_took(double seconds);
 
-  // Whether one more round, started `elapsed` seconds after the start of the program, might pass the limit:
-  // it is taken to need 1.1 times the longest so far, and 1% of the limit is kept for the end of the run.
+  // Whether one more round, after one that ended `elapsed` seconds after the start of the program and is not
+  // saved yet, might pass the limit: it is taken to need 1.1 times the longest so far, both to be saved in
+  // the longest time so far, and 1% of the limit is kept for the end of the run.
   bool next_round_would_pass(double elapsed) const;
 
   // "--max-hours 0.5".
@@ -36,7 +38,7 @@ class TimeLimit {
 
  private:
   double max_hours_;
-  double longest_round_ = 0;  // seconds
+  double longest_round_ = 0, longest_saving_ = 0;  // seconds
 };
 
 }  // namespace pf2lora

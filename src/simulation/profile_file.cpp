@@ -1,5 +1,6 @@
 #include "simulation/profile_file.h"
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -68,9 +69,13 @@ size_t profile_spans(int ranks) {
   return kMostSpans / size_t(ranks);
 }
 
-void make_profile_file(const Communicator& comm, const std::string& file) {
+void check_profile_file(const Communicator& comm, const std::string& file) {
   comm.together([&] {
-    if (comm.is_root() && !std::ofstream(file, std::ios::app)) throw unwritable(file);
+    if (!comm.is_root()) return;
+    std::error_code unknown;
+    const bool was_there = std::filesystem::exists(file, unknown);
+    if (!std::ofstream(file, std::ios::app)) throw unwritable(file);
+    if (!was_there) std::filesystem::remove(file, unknown);
   });
 }
 

@@ -6,9 +6,9 @@
 
 namespace pf2lora {
 
-// All ranks, before the run. Makes the file on rank 0 where there is none, and leaves what is there; throws
-// AgreedError (invalid input) where it cannot.
-void make_profile_file(const Communicator& comm, const std::string& file);
+// All ranks, before the run. Throws AgreedError (invalid input) where rank 0 cannot write to the file; leaves
+// what is there.
+void check_profile_file(const Communicator& comm, const std::string& file);
 
 // All ranks. Rank 0 writes what every rank's profile() has recorded: JSON in the trace event format (complete
 // events, a process for each rank), with the totals by kind and name of each rank as "totals". Throws

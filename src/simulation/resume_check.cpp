@@ -11,6 +11,7 @@ namespace pf2lora {
 namespace {
 
 constexpr const char* kConfig = "config";
+constexpr const char* kDigest = "_sha256";  // ends the names of digests
 
 // `key = value` lines of an ini text.
 std::map<std::string, std::string> parse_lines(const std::string& text) {
@@ -57,10 +58,17 @@ void check_resumed(const Texts& saved, const Texts& now, const Options& options,
     throw OptionError("--resume: " + join(changes, ", ") +
                       ", which may not change while a run goes on; leave it out, or start anew with another "
                       "--output");
-  for (const auto& [name, digest] : now)
-    if (name != kConfig && find_text(saved, name) != digest)
-      throw InputError("--resume: " + name + " is " + digest + ", but " + find_text(saved, name) +
-                       " in the run that wrote the checkpoint; give it the same data and model");
+  for (const Texts& texts : {now, saved})
+    for (const auto& [name, text] : texts) {
+      if (!name.ends_with(kDigest)) continue;
+      const std::string is = find_text(now, name), was = find_text(saved, name);
+      if (is != was)
+        throw InputError(
+            "--resume: " + name + " is " + (is.empty() ? "not there" : is) + ", but " +
+            (was.empty() ? "not there" : was) +
+            " in the run that wrote the checkpoint; give it the same data and model, and the same "
+            "adapter to start from");
+    }
 }
 
 void check_rounds_left(int64_t rounds_done, const Options& options) {

@@ -179,6 +179,7 @@ void RunRecorder::evaluation(int64_t round, const std::vector<std::vector<double
   for (const auto& record : records) scores_.push_back(ClientScores::unpack(record, facts_.scores));
   sort_by_client(scores_);
   evaluated_round_ = round;
+  means_ = mean_scores();
 
   std::map<std::string, std::vector<double>> columns;
   const auto add = [&](const std::string& name, const Score& score) {
@@ -273,9 +274,17 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
                     {"phase_seconds", std::span<const double>(by_phase)}});
   last_round_ = round;
 
-  RoundReport report{.round = round};
+  RoundReport report = means_;
+  report.round = round;
   report.train_loss = spread(loss).mean;
   report.evaluated = evaluated_round_ == round;
+  report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
+  report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
+  return report;
+}
+
+RoundReport RunRecorder::mean_scores() const {
+  RoundReport report;
   const int64_t held_out = facts_.options.held_out_clients;
   const auto mean = [](std::span<const double> values) -> std::optional<double> {
     const double value = spread(values).mean;
@@ -291,8 +300,6 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   report.personal_loss = mean(of_training(now.personal_loss, held_out));
   report.held_out_loss =
       mean(of_held_out(now.adapted.empty() ? now.personal_loss : now.adapted.back().loss, held_out));
-  report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
-  report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
   return report;
 }
 

@@ -50,6 +50,8 @@ class RunRecorder {
  private:
   // A summary of the last evaluation alone.
   RunSummary scores() const;
+  // Its means over clients.
+  RoundReport mean_scores() const;
   void put_static(const Problem& problem, const Algorithm& algorithm);
 
   const OutputDirectory& directory_;
@@ -64,6 +66,7 @@ class RunRecorder {
   std::vector<int64_t> target_ranks_;      // by client
   std::vector<ClientScores> scores_;       // of the last evaluation, by client
   std::vector<ClientSpectra> spectra_;     // of the last measurement, by client
+  RoundReport means_;                      // of the last evaluation
   int64_t evaluated_round_ = 0;
   int64_t last_round_ = 0;
   std::vector<double> phase_seconds_;  // of this call, mean over processes

@@ -61,19 +61,18 @@ void stream_rows(const Communicator& comm, const RunState& state, const std::vec
   std::exception_ptr failure;
   for (int64_t client : clients) {
     const int owner = state.placement.owner(client);
-    if (owner == comm.rank()) {
+    if (!comm.is_root()) {
+      if (owner != comm.rank()) continue;
       const torch::Tensor row = state.clients.row(client);
-      const std::span<const std::byte> bytes(static_cast<const std::byte*>(row.data_ptr()), row.nbytes());
-      if (!comm.is_root()) {
-        comm.send_bytes(bytes, 0);
-        continue;
-      }
-    } else if (!comm.is_root()) {
+      comm.send_bytes({static_cast<const std::byte*>(row.data_ptr()), row.nbytes()}, 0);
       continue;
     }
-    torch::Tensor row = state.clients.row(client);
-    if (owner != 0) {
+    torch::Tensor row;
+    if (owner == 0) {
+      row = state.clients.row(client);
+    } else {
       const std::vector<std::byte> bytes = comm.receive_bytes(owner);
+      row = torch::empty({int64_t(bytes.size()) / state.common.element_size()}, state.common.options());
       std::copy(bytes.begin(), bytes.end(), static_cast<std::byte*>(row.data_ptr()));
     }
     try {

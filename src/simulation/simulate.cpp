@@ -91,9 +91,12 @@ class Simulation {
       const bool stop =
           comm_.agree(!last && (stop_requested() || clock.next_round_would_pass(since_start_.seconds())));
       const std::string ending = last ? "done" : stop ? reason_to_stop(clock) : "";
-      if (schedule_.saves(round) || !ending.empty()) save(ending);
+      if (schedule_.saves(round) || !ending.empty()) {
+        const Stopwatch save_watch;
+        save(ending);
+        clock.saving_took(save_watch.seconds());
+      }
       phases_.passed(Phase::write);
-      if (!ending.empty() && profile().recording()) write_profile(comm_, options_.profile);
       if (stop) return stopped(ending);
     }
     finish();
@@ -123,6 +126,7 @@ class Simulation {
   std::string reason_to_stop(const TimeLimit& clock) const;
   void finish();
   RunOutcome stopped(const std::string& reason);
+  void save_profile();
 
   void begin_segment(const RunPlan& plan);
   void end_segment(const std::string& reason);
@@ -184,7 +188,7 @@ void Simulation::prepare() {
     if (comm_.is_root() && (!options_.dry_run || options_.resume)) provenance = problem_->provenance();
   });
   texts_ = checkpoint_texts(request_.config, digests(comm_, provenance));
-  if (!options_.profile.empty() && !options_.dry_run) make_profile_file(comm_, options_.profile);
+  if (!options_.profile.empty() && !options_.dry_run) check_profile_file(comm_, options_.profile);
   comm_.together([&] {
     if (directory_ && !options_.dry_run) directory_->create();
   });
@@ -250,7 +254,15 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
         algorithm_->local_steps(rows, {Purpose::batch, round, 0, options_.local_steps});
     check_finite(rows.common, group.clients, "common parameters", round, options_.local_steps - 1);
     check_finite(rows.own, group.clients, "own parameters", round, options_.local_steps - 1);
-    algorithm_->contribute(rows, round, sum);
+    try {
+      algorithm_->contribute(rows, round, sum);
+    } catch (const NumericalError& error) {
+      std::string clients;
+      for (const int64_t client : group.clients)
+        clients += (clients.empty() ? "" : ", ") + std::to_string(client);
+      throw NumericalError("in round " + std::to_string(round) + ", of client " + clients + ", " +
+                           error.what());
+    }
     state_->clients.keep(rows);
     const double element = double(rows.common.element_size());
     for (size_t g = 0; g < group.clients.size(); ++g) {
@@ -388,13 +400,27 @@ void Simulation::finish() {
     recorder_->finish(history_);
     observer_.end(recorder_->summary(since_start_.seconds()));
   });
+  save_profile();
 }
 
 RunOutcome Simulation::stopped(const std::string& reason) {
   comm_.together([&] {
-    if (recorder_) recorder_->join(history_);  // what there is so far, for reading
+    if (!recorder_) return;
+    recorder_->join(history_);  // what there is so far, for reading
+    observer_.end(recorder_->summary(since_start_.seconds()));
   });
+  save_profile();
   return {ExitCode::checkpointed, reason};
+}
+
+// Nothing of the run is lost where the profile cannot be written.
+void Simulation::save_profile() {
+  if (!profile().recording()) return;
+  try {
+    write_profile(comm_, options_.profile);
+  } catch (const AgreedError& error) {
+    observer_.note(error.what());
+  }
 }
 
 }  // namespace

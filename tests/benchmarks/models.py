@@ -45,6 +45,8 @@ def parse_arguments():
     arguments = parser.parse_args()
     if any(CLIENTS % ranks for ranks in arguments.ranks):
         parser.error(f"--ranks {' '.join(map(str, arguments.ranks))}: give divisors of {CLIENTS}")
+    if arguments.rounds < 2:
+        parser.error(f"--rounds {arguments.rounds}: give at least 2, since the first is not timed")
     return arguments
 
 

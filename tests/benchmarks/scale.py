@@ -120,7 +120,10 @@ def parse_arguments():
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=8, help="of a run; the first is not timed (default 8)")
     parser.add_argument("--program", type=Path, default=steps.ROOT / "build/release/pf2lora")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error(f"--rounds {arguments.rounds}: give at least 2, since the first is not timed")
+    return arguments
 
 
 def main():

@@ -259,10 +259,10 @@ TEST(ExactSum, NamesTheFirstTermThatCannotBeAddedAndAddsNothing) {
       try {
         sum.add(300, row, 1.0);
         ADD_FAILURE() << bad << " was added";
-      } catch (const TermError& error) {
-        EXPECT_EQ(error.index(), 300 + where);
+      } catch (const NumericalError& error) {
         EXPECT_EQ(error.code(), ExitCode::numerical_failure);
-        EXPECT_NE(std::string(error.what()).find("number " + std::to_string(300 + where)), std::string::npos)
+        EXPECT_NE(std::string(error.what()).find("number " + std::to_string(300 + where) + " "),
+                  std::string::npos)
             << error.what();
       }
       EXPECT_EQ(std::ranges::count(sum.limbs(), 0), 4001);
@@ -275,8 +275,8 @@ TEST(ExactSum, TheProductDecidesWhatIsTooLarge) {
   ExactSum sum(1);
   sum.add(0, std::span<const float>(&value, 1), 0.125);
   EXPECT_EQ(sum.value(0), 0x1p27);
-  EXPECT_THROW(sum.add(0, std::span<const float>(&value, 1), 0.25), TermError);
-  EXPECT_THROW(sum.add(0, std::span<const float>(&value, 1), std::nan("")), TermError);
+  EXPECT_THROW(sum.add(0, std::span<const float>(&value, 1), 0.25), NumericalError);
+  EXPECT_THROW(sum.add(0, std::span<const float>(&value, 1), std::nan("")), NumericalError);
 }
 
 TEST(ExactSum, ValuesAreThoseOfValueAndClearForgets) {

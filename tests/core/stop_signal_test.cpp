@@ -98,6 +98,15 @@ TEST(TimeLimit, LeavesRoomForTheLongestRoundSoFarAndAMargin) {
   EXPECT_TRUE(limit.next_round_would_pass(3455));
 }
 
+TEST(TimeLimit, LeavesRoomToSaveTheRoundAtItsEndAndTheNext) {
+  TimeLimit limit(1);  // 3600 s, 36 s kept
+  limit.round_took(100);
+  limit.saving_took(30);
+  limit.saving_took(20);
+  EXPECT_FALSE(limit.next_round_would_pass(3393));  // 3393 + 110 + 2 * 30 < 3564
+  EXPECT_TRUE(limit.next_round_would_pass(3395));
+}
+
 TEST(TimeLimit, ARoundLongerThanTheLimitStopsTheRun) {
   TimeLimit limit(0.5);
   limit.round_took(1700);

@@ -86,6 +86,20 @@ def test_a_profile_that_cannot_be_written_is_refused_before_the_run(small_text, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_profile_that_fails_at_the_end_costs_nothing_of_the_run(tmp_path):
+    done = run({**MATRIX, "rounds": 1, "output": tmp_path / "run", "profile": "/dev/full", "progress": "lines"}, 2)
+    assert "cannot be written to /dev/full" in done.stdout and "1 rounds done" in done.stdout
+    assert analysis.load(tmp_path / "run").sizes["round"] == 1 and not (tmp_path / "run" / "segments").exists()
+
+
+def test_a_profile_without_a_round_is_a_trace_or_no_file(tmp_path):
+    options = {**MATRIX, "rounds": 0, "output": tmp_path / "run", "profile": tmp_path / "trace.json"}
+    run(options)
+    assert "traceEvents" in json.loads((tmp_path / "trace.json").read_text())
+    run({"resume": True, "output": tmp_path / "run", "profile": tmp_path / "none.json"})  # complete
+    assert not (tmp_path / "none.json").exists()
+
+
 def test_hdf5_tools_read_the_files(finished):
     if not shutil.which("h5dump") or not shutil.which("h5ls"):
         pytest.skip("hdf5-tools is not installed")

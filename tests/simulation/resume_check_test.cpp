@@ -57,6 +57,20 @@ TEST(ResumeCheck, AChangedOptionIsNamedWithBothValues) {
   EXPECT_THAT(refusal<OptionError>(texts(kBefore + "clip = 1\n")), HasSubstr("--clip is '1'"));
 }
 
+TEST(ResumeCheck, EveryDigestOfEitherSideMustBeThatOfTheOther) {
+  EXPECT_THAT(refusal<InputError>(texts(kBefore, "def")),
+              HasSubstr("data_sha256 is def, but abc in the run that wrote"));
+  Texts with_adapter = texts(kBefore);
+  with_adapter.emplace_back("start_adapter_sha256", "123");
+  EXPECT_THAT(refusal<InputError>(with_adapter), HasSubstr("start_adapter_sha256 is 123, but not there in"));
+  try {
+    check_resumed(with_adapter, texts(kBefore), {}, false);
+    FAIL() << "an adapter to start from may not go";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("start_adapter_sha256 is not there, but 123 in"));
+  }
+}
+
 TEST(ResumeCheck, RoundsThatMatterToTheMethodMayNotChange) {
   const Texts more = texts(replaced("rounds = 10", "rounds = 20"));
   EXPECT_EQ(refusal<OptionError>(more), "");
