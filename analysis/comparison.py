@@ -18,9 +18,9 @@ from .tables import further_mean
 
 # Options that say what is learned from which data: runs that differ in one of them are of different settings.
 SETTING_OPTIONS = frozenset(
-    "problem model data pooling precision backend clients clients-per-round held-out-clients partition "
-    "dirichlet-alpha label-sort shards-per-client quantity-alpha label-conflict examples-per-client "
-    "test-examples-per-client validation-share test-share min-examples".split()
+    "problem model data pooling precision clients clients-per-round held-out-clients partition dirichlet-alpha "
+    "label-sort shards-per-client quantity-alpha label-conflict examples-per-client test-examples-per-client "
+    "validation-share test-share min-examples".split()
 )
 # Methods whose weights are made to be adapted: what a client deploys is the adapted model, not the personal one.
 ADAPTED_METHODS = frozenset(("per-fedavg",))

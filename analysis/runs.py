@@ -13,10 +13,10 @@ import xarray
 from . import measure, ranks
 from .loader import asked_rounds, load, resume_command, saved_rounds, told_rounds
 
-# Options that say where and how a run is carried out, not what it computes.
+# Options that say where and how a run is carried out, not what it computes but for rounding.
 EXECUTION = frozenset(
-    "output resume overwrite max-hours checkpoint-every threads progress dry-run lockstep prefix-cache config "
-    "print-config list version help".split()
+    "output resume overwrite max-hours checkpoint-every threads device progress profile dry-run lockstep prefix-cache "
+    "backend config print-config list version help".split()
 )
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
 _NAME_IN_FIGURES = 24  # characters

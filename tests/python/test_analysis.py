@@ -16,6 +16,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import analysis  # noqa: E402
 from analysis import ranks, runs, schema, statistics, table, tables  # noqa: E402
+import program  # noqa: E402
+from program import needs_program  # noqa: E402
 from results_files import SITES, adapters_file, matrix_run, text_run  # noqa: E402
 
 
@@ -451,6 +453,24 @@ def test_labels_say_what_differs_within_a_method(tmp_path):
         "c": {"algorithm": "homlora", "own": 0}, "d": {"algorithm": "homlora", "own": 0, "threads": 7}}.items()]
     assert [g.label for g in runs.group(runs.read(paths))] == [
         "pf2lora, exact, rank 4", "pf2lora, joint, rank 8", "homlora (c)", "homlora (d)"]
+
+
+def test_seeds_that_were_carried_out_in_other_ways_are_one_configuration(tmp_path):
+    how = {"output": ("a", "b"), "max-hours": (0.0, 2.0), "checkpoint-every": (5, 1), "threads": (1, 4),
+           "device": ("cpu", "cuda"), "progress": ("auto", "off"), "profile": ("", "/tmp/trace.json"),
+           "backend": ("auto", "native"), "prefix-cache": (2048, 0), "lockstep": (2, 4)}
+    paths = [text_run(tmp_path / str(seed) / "results.h5", seed=seed, clients=3,
+                      **{name: values[i] for name, values in how.items()}) for i, seed in enumerate((1, 2))]
+    read = runs.read(paths)
+    assert [[run.seed for run in g.runs] for g in runs.group(read)] == [[1, 2]] and runs.differing(read) == []
+
+
+@needs_program
+def test_all_options_of_the_run_itself_but_seed_and_rounds_are_no_part_of_an_experiment():
+    told = program.run({"print-config": True}).stdout.split("# run\n")[1].split("\n\n")[0]
+    names = {line.split(" = ")[0] for line in told.splitlines()}
+    assert "threads" in names and names - {"seed", "rounds"} <= runs.EXECUTION
+    assert runs.EXECUTION <= set(re.findall(r"^  --([a-z-]+)", program.run({"help": True}).stdout, re.MULTILINE))
 
 
 def test_values_that_name_other_things_too_are_told_with_their_option_and_runs_have_one_name(tmp_path):
