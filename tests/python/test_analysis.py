@@ -468,7 +468,7 @@ def test_seeds_that_were_carried_out_in_other_ways_are_one_configuration(tmp_pat
 @needs_program
 def test_all_options_of_the_run_itself_but_seed_and_rounds_are_no_part_of_an_experiment():
     told = program.run({"print-config": True}).stdout.split("# run\n")[1].split("\n\n")[0]
-    names = {line.split(" = ")[0] for line in told.splitlines()}
+    names = {line.split(" =")[0] for line in told.splitlines()}
     assert "threads" in names and names - {"seed", "rounds"} <= runs.EXECUTION
     assert runs.EXECUTION <= set(re.findall(r"^  --([a-z-]+)", program.run({"help": True}).stdout, re.MULTILINE))
 
