@@ -18,14 +18,17 @@ def accuracy(confusion) -> np.ndarray:
 
 
 def mcc(confusion) -> np.ndarray:
-    """Matthews correlation, R_K for more than two classes (Gorodkin 2004); 0 where all labels, or all answers, are one
-    class, as scikit-learn has it; NaN without examples."""
+    """Matthews correlation, R_K for more than two classes (Gorodkin 2004).
+
+    NaN where all labels are of one class, whose correlation with anything is 0/0, and without examples; 0 where the
+    answers alone are of one class, which then tell nothing of the labels.
+    """
     c = np.asarray(confusion, dtype=float)
     total, right = c.sum(axis=(-2, -1)), np.trace(c, axis1=-2, axis2=-1)
     labels, answers = c.sum(axis=-1), c.sum(axis=-2)
     together = right * total - (labels * answers).sum(axis=-1)
     spread = np.sqrt((total**2 - (labels**2).sum(axis=-1)) * (total**2 - (answers**2).sum(axis=-1)))
-    return np.where(total == 0, np.nan, _ratio(together, spread, 0.0))
+    return np.where(labels.max(axis=-1) == total, np.nan, _ratio(together, spread, 0.0))
 
 
 def f1(confusion, positive: int = 1) -> np.ndarray:

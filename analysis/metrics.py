@@ -33,15 +33,19 @@ def accuracy(labels, answers) -> float:
 
 
 def f1(labels, answers) -> float:
-    """Of class 1 of two; 0 where it is neither among the labels nor the answers, as scikit-learn has it."""
-    counts = confusion(labels, answers, 2)
-    score = float(classification.f1(counts))
-    return 0.0 if np.isnan(score) and counts.any() else score
+    """Of class 1 of two; 0 where it is neither among the labels nor the answers."""
+    return _as_scikit_learn(classification.f1, confusion(labels, answers, 2))
 
 
 def mcc(labels, answers) -> float:
-    """Matthews correlation."""
-    return float(classification.mcc(confusion(labels, answers)))
+    """Matthews correlation; 0 where all labels are of one class."""
+    return _as_scikit_learn(classification.mcc, confusion(labels, answers))
+
+
+def _as_scikit_learn(score, counts: np.ndarray) -> float:
+    """A score of counts, and 0 where it is 0/0 of some examples."""
+    value = float(score(counts))
+    return 0.0 if np.isnan(value) and counts.any() else value
 
 
 def pearson(labels, answers) -> float:

@@ -111,7 +111,7 @@ class Run:
         return groups if all(chosen.any() for chosen in groups.values()) else {}
 
     def clients(self, name: str, evaluation: int = -1, step: int = -1) -> np.ndarray | None:
-        """A variable [.., client] at an evaluation (and adaptation step), [client]; None where it has no value."""
+        """A variable [.., client, ..] at an evaluation (and adaptation step), [client, ..]; None where it has no value."""
         if name not in self.data:
             return None
         values = self.data[name]

@@ -138,21 +138,19 @@ def class_scores(run: Run) -> Table | None:
     if "personal_confusion" not in run.data:
         return None
     binary = run.data.sizes["class"] == 2
-    of = f"F1 of {run.data['class_name'].values[1]}" if binary else "macro F1"
+    of = f"F1 of class '{run.data['class_name'].values[1]}'" if binary else "macro F1"
+    scores = (classification.mcc, classification.f1 if binary else classification.macro_f1)
     table = Table(f"Class scores after round {last_round(run)}: {run.title}",
                   ["model", "MCC, mean", "MCC, all clients pooled", f"{of}, mean", f"{of}, all clients pooled"])
     for kind, step, label in _models(run):
-        if (mcc := run.clients(f"{kind}_mcc", step=step)) is None:
+        if (matrices := run.clients(f"{kind}_confusion", step=step)) is None:
             continue
-        matrices = run.data[f"{kind}_confusion"].isel(evaluation=-1)
-        if "adaptation_step" in matrices.dims:
-            matrices = matrices.isel(adaptation_step=step)
-        pooled = matrices.values[run.trained].sum(axis=0)
-        f1 = classification.f1 if binary else classification.macro_f1
-        table.rows.append([label, number(np.nanmean(mcc[run.trained]), 3), number(classification.mcc(pooled), 3),
-                           number(np.nanmean(run.clients(f"{kind}_f1", step=step)[run.trained]), 3),
-                           number(f1(pooled), 3)])
-    table.note = "Mean: over clients, each on its own test examples, without those where a score has no value."
+        matrices = matrices[run.trained]
+        values = [value for score in scores for value in (statistics.macro_mean(score(matrices)),
+                                                          float(score(matrices.sum(axis=0))))]
+        table.rows.append([label, *(number(value, 3) for value in values)])
+    table.note = ("Mean: over clients, each on its own test examples, without those where a score has no value: MCC where "
+                  "the test examples are of one class alone, F1 where a class is neither among them nor answered.")
     return table if table.rows else None
 
 

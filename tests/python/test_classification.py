@@ -32,8 +32,8 @@ def test_mcc_of_many_classes_is_the_covariance_of_indicators():
     assert classification.mcc(c) == pytest.approx((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), abs=1e-12)
 
 
-def test_one_class_alone_has_no_correlation_and_nothing_has_no_score():
-    assert classification.mcc([[7, 0], [0, 0]]) == 0
+def test_labels_of_one_class_have_no_correlation_and_nothing_has_no_score():
+    assert np.isnan(classification.mcc([[[7, 0], [0, 0]], [[4, 3], [0, 0]]])).all()
     assert classification.mcc([[3, 0], [2, 0]]) == 0
     for score in (classification.accuracy, classification.mcc, classification.f1, classification.macro_f1):
         assert np.isnan(score(np.zeros((2, 2))))

@@ -69,19 +69,35 @@ def test_there_is_no_such_figure_without_unseen_clients_or_steps(tmp_path, setti
     assert federation.unseen_clients(read(text_run(tmp_path / "run" / "results.h5", **settings))) is None
 
 
+def add_confusion(path, matrices, kinds):
+    with h5py.File(path, "r+") as file:
+        file["predicted_class"] = np.arange(matrices.shape[-1])
+        file["predicted_class"].make_scale("predicted_class")
+        for kind in kinds:
+            data = file.create_dataset(f"{kind}_confusion", data=matrices)
+            for axis, name in enumerate(("evaluation", "client", "class", "predicted_class")):
+                data.dims[axis].attach_scale(file[name])
+
+
+@pytest.mark.parametrize("several, cells", [
+    # (4 * 3 - 1 * 2) / sqrt(5 * 5 * 6 * 4) of the first client alone, (18 * 3 - 1 * 2) / sqrt(19 * 5 * 20 * 4) of all.
+    ([[4, 1], [2, 3]], ["0.408", "0.596", "0.667", "0.667"]), ([[7, 0], [0, 0]], ["–", "–", "–", "–"])])
+def test_clients_without_a_value_of_a_class_score_are_left_out_of_its_mean(several, cells, tmp_path):
+    path = text_run(tmp_path / "run" / "results.h5", classes=2, clients=3, rounds=1)
+    add_confusion(path, np.array([[several, [[9, 0], [0, 0]], [[5, 0], [0, 0]]]], dtype=float), ("personal",))
+    table = tables.class_scores(read(path))
+    assert table.columns[3] == "F1 of class 'class 1', mean"
+    assert table.rows == [["personal", *cells]]
+
+
 def test_class_scores_come_from_the_confusion_matrices(tmp_path):
     path = text_run(tmp_path / "run" / "results.h5")
     rng = np.random.default_rng(5)
     assert tables.class_scores(read(path)) is None
     with h5py.File(path, "r+") as file:
         rounds, clients, classes = len(file["evaluation"]), len(file["client"]), len(file["class"])
-        file["predicted_class"] = np.arange(classes)
-        file["predicted_class"].make_scale("predicted_class")
-        matrices = rng.integers(0, 9, (rounds, clients, classes, classes)).astype(float)
-        for kind in ("personal", "common"):
-            data = file.create_dataset(f"{kind}_confusion", data=matrices)
-            for axis, name in enumerate(("evaluation", "client", "class", "predicted_class")):
-                data.dims[axis].attach_scale(file[name])
+    matrices = rng.integers(0, 9, (rounds, clients, classes, classes)).astype(float)
+    add_confusion(path, matrices, ("personal", "common"))
     data = analysis.load(path)
     np.testing.assert_allclose(data["personal_mcc"].values, classification.mcc(matrices))
     np.testing.assert_allclose(data["personal_f1"].values, classification.macro_f1(matrices))
