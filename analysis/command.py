@@ -25,6 +25,11 @@ def ended(work: Callable[[], None], what: str) -> int:
     return 0
 
 
+def progress(text: str) -> None:
+    """A line on what is being done, to stderr: stdout has the result alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def write_scores(directory, name: str, page: str, values: dict) -> None:
     """NAME.md and NAME.json in a directory, which is made."""
     folder = Path(directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import comparison_figures, comparison_tables, page, rank_study_page
+from . import command, comparison_figures, comparison_tables, page, rank_study_page
 from .comparison import Comparison, read_folder
 from .loader import load_scores
 from .runs import EXECUTION, Configuration, Run, show
@@ -17,6 +17,7 @@ def write(folder, output=None, reference: str | None = None, details: int = 8) -
     clients' own. Differences are taken to the method `reference`, pf2lora unless given. Throws FormatError, OSError.
     """
     comparison = read_folder(folder, reference)
+    command.progress(f"{len(comparison.runs)} runs read")
     output = Path(output) if output else Path(folder) / "report"
     with page.replaced(output) as fresh:
         _write(comparison, fresh, details)
@@ -26,6 +27,7 @@ def write(folder, output=None, reference: str | None = None, details: int = 8) -
 def _write(comparison: Comparison, folder: Path, details: int) -> None:
     pictures = folder / "figures"
     pictures.mkdir()
+    command.progress("report.html: comparison")
     ablations = comparison_tables.ablations(comparison)
     first = [comparison_tables.overview(comparison), comparison_tables.leaders(comparison)]
     plots = [comparison_figures.by_method(comparison), comparison_figures.by_round(comparison)]
@@ -46,6 +48,7 @@ def _write(comparison: Comparison, folder: Path, details: int) -> None:
 
     page.write_tables(written, folder)
     notices = comparison_tables.notices(comparison)
+    command.progress(f"{rank_study_page.NAME}: reading what was learned")
     ranks = rank_study_page.write(_with_spectra(comparison), folder, _subtitle(comparison), details, notices)
     text = page.render(_title(comparison), _subtitle(comparison), sections, notices,
                        [rank_study_page.LINK] if ranks else [])

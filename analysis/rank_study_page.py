@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import page, rank_study_figures, rank_study_tables, rank_study_text, spectra
+from . import command, page, rank_study_figures, rank_study_tables, rank_study_text, spectra
 from .rank_study import GIVEN, Study, Subject, study
 from .runs import Configuration
 
@@ -29,11 +29,13 @@ def write(configurations: list[tuple[Configuration, str, str]], output: Path, su
     if several:
         sections.append(_together(found))
     for number, subject in enumerate(found.subjects[:details]):
+        command.progress(f"{NAME}: {subject.label}, {number + 1} of {min(details, len(found.subjects))}")
         sections += _section(found, subject, several, f"run{number + 1}_" if several else "")
     if len(found.subjects) > details:
         sections.append({"facts": [("note", f"{len(found.subjects) - details} further configurations have no section of "
                                             "their own; --details says how many do")]})
     written = []
+    command.progress(f"{NAME}: figures")
     for section in sections:
         section["tables"] = [table for table in section.get("tables", []) if table]
         prefix = section.pop("prefix", "")

@@ -31,6 +31,7 @@ def write_report(paths, output=None, details: int = 8) -> Path:
     runs = read(paths)
     if conflict := measure.conflict(run.measure for run in runs):
         raise FormatError(conflict)
+    command.progress(f"{len(runs)} run{'s' if len(runs) > 1 else ''} read")
     groups = group(runs)
     output = Path(output) if output else _default_output(runs)
     with page.replaced(output) as folder:
@@ -50,6 +51,7 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
     pictures = folder / "figures"
     pictures.mkdir()
     sections, written = [], []
+    command.progress("report.html: results" if len(runs) == 1 else "report.html: comparison")
     together = _compare(groups) if len(runs) > 1 else []
     plots = figures.overview(groups) + [p for p in [spectra.ranks_by_round(groups)] if p]
     own = {id(g): [tables.summary(run) for run in g.runs] for g in groups}
@@ -59,6 +61,7 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
                      "figures": page.embed(plots, pictures)})
     written += together
     for number, g in enumerate(groups[:details]):
+        command.progress(f"report.html: {g.label}, {number + 1} of {min(details, len(groups))}")
         prefix = "" if len(groups) == 1 else f"run{number + 1}_"
         extra = [t for t in (tables.class_scores(g.first), tables.rank_summary(g.first), tables.cost_summary(g.first))
                  if t]

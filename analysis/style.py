@@ -22,6 +22,7 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#B8A800", "#6B6B6B"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY)
 
+ADAPTED = "adapted by local steps"  # in legends, of models that are shown beside those that are deployed
 MEASURE = {"personal": BLUE, "common": ORANGE, "adapted": GREEN, "majority": GREY}
 TERM = {"common": ORANGE, "client": BLUE, "total": GREEN}
 TERM_NAME = {"common": "common, s B A", "client": "own, s′ D C", "total": "total"}
@@ -45,7 +46,9 @@ _RC = {
     "legend.fontsize": 8, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.linewidth": 0.7,
     "lines.linewidth": 1.5, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200, "pdf.fonttype": 42,
-    "svg.fonttype": "path", "svg.hashsalt": "pf2lora", "axes.titlelocation": "left", "xtick.major.width": 0.7,
+    "svg.fonttype": "path", "svg.hashsalt": "pf2lora", "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # nothing stands above axes that a title had to clear at every drawing
+    "xtick.major.width": 0.7,
     "ytick.major.width": 0.7, "text.hinting": "none",  # hinted text is laid out narrower than it is saved
     "axes.formatter.useoffset": False, "axes.unicode_minus": True,
 }
@@ -86,7 +89,7 @@ class Plot:
         if isinstance(self.figure.get_layout_engine(), ConstrainedLayoutEngine):
             with matplotlib.rc_context(_RC):
                 self.figure.draw_without_rendering()
-            self.figure.set_layout_engine("none")
+            self.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which each form is drawn twice
 
 
 def styled(function):
