@@ -159,7 +159,8 @@ int64_t open_existing(const std::string& path, unsigned mode) {
   const Handle access = access_properties();
   const hid_t id = H5Fopen(path.c_str(), mode, access);
   if (id < 0) {
-    throw InputError("'" + path + "' is truncated or damaged" + hdf5::reason() + "; make or copy it again");
+    throw InputError("'" + path + "' is truncated or damaged" + hdf5::reason() +
+                     "; copy it again from where it is whole, or make it anew");
   }
   return id;
 }
@@ -412,6 +413,7 @@ void write_atomically(const std::string& path, const std::function<void(Hdf5File
 }
 
 std::string hdf5_version() {
+  prepare_library();
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
   return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);

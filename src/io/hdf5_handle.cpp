@@ -20,13 +20,21 @@ std::string reason() {
   return text.empty() ? "" : " (" + text + ")";
 }
 
+namespace {
+
+std::string place(const std::string& path, const std::string& object) {
+  return object == "/" ? "'" + path + "'" : "'" + object + "' of '" + path + "'";
+}
+
+}  // namespace
+
 InputError read_failure(const std::string& path, const std::string& object) {
-  return InputError("cannot read '" + object + "' of '" + path + "'" + reason() +
+  return InputError("cannot read " + place(path, object) + reason() +
                     "; the file is damaged or not the one that is expected here");
 }
 
 Error write_failure(const std::string& path, const std::string& object) {
-  return Error(ExitCode::internal_error, "cannot write '" + object + "' of '" + path + "'" + reason() +
+  return Error(ExitCode::internal_error, "cannot write " + place(path, object) + reason() +
                                              "; check the file system's free space and permissions");
 }
 

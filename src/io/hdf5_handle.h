@@ -37,7 +37,7 @@ class Handle {
 // The innermost entry of HDF5's error stack: " (reason)", or nothing. To be asked before any further call.
 std::string reason();
 
-// "cannot read 'object' of 'path' (reason)", and the same for writing.
+// "cannot read 'object' of 'path' (reason)", and the same for writing; "/" is the file as a whole.
 InputError read_failure(const std::string& path, const std::string& object);
 Error write_failure(const std::string& path, const std::string& object);
 
