@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <ostream>
 #include <span>
 #include <string>
@@ -259,12 +260,7 @@ void print_partition(std::ostream& out, const RunPlan& plan) {
 }
 
 void print_placement(std::ostream& out, const RunPlan& plan) {
-  int64_t groups = 0;
-  std::vector<int64_t> idle;
-  for (std::size_t rank = 0; rank < plan.groups_by_rank.size(); ++rank) {
-    groups += plan.groups_by_rank[rank];
-    if (plan.groups_by_rank[rank] == 0) idle.push_back(static_cast<int64_t>(rank));
-  }
+  const int64_t groups = std::accumulate(plan.groups_by_rank.begin(), plan.groups_by_rank.end(), int64_t{0});
   out << "\nPlacement of round " << plan.first_round << ": " << format_count(groups) << " groups of up to "
       << plan.lockstep << " clients on " << plan.ranks << (plan.ranks == 1 ? " rank, " : " ranks, ")
       << plan.threads << (plan.threads == 1 ? " thread each\n" : " threads each\n");
@@ -282,10 +278,6 @@ void print_placement(std::ostream& out, const RunPlan& plan) {
   out << align_columns(rows);
   if (shown < plan.groups_by_rank.size())
     out << "  and " << plan.groups_by_rank.size() - shown << " more ranks\n";
-  if (!idle.empty()) {
-    out << "  without a group: rank" << (idle.size() == 1 ? " " : "s ") << shortened_list(idle)
-        << " (start fewer ranks, or give a smaller --lockstep or more clients)\n";
-  }
 }
 
 void print_sizes(std::ostream& out, const RunPlan& plan) {
@@ -335,10 +327,14 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
                         row("local steps of a round", forecast.train),
                         row("one evaluation of all clients", forecast.evaluate)})
       << align_columns(once);
-  std::vector<Row> rows = {{"on ranks", "local steps of a round", "ranks busy"}};
+  std::vector<Row> rows = {{"on ranks", "local steps of a round", describe_rounds(plan), "ranks busy"}};
   for (const RunForecast::OnRanks& on : forecast.by_ranks)
-    rows.push_back({format_count(on.ranks), format_duration(on.train), format_percent(on.busy)});
-  out << '\n' << align_columns(rows);
+    rows.push_back({format_count(on.ranks), format_duration(on.train), format_duration(on.rounds),
+                    format_percent(on.busy)});
+  out << '\n'
+      << align_columns(rows)
+      << "  More ranks than groups of clients in a round have nothing to do; a smaller "
+      << "--lockstep makes more groups.\n";
 }
 
 }  // namespace

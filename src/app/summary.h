@@ -6,7 +6,7 @@
 
 namespace pf2lora {
 
-// Placement of groups on ranks, ranks without a group by name, parameters, bytes a round, memory, and the
+// Placement of groups on ranks, parameters, bytes a round, memory, a forecast of the time, and the
 // partition: examples and label figures by client.
 void print_plan(std::ostream& out, const RunPlan& plan);
 

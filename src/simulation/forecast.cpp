@@ -55,14 +55,26 @@ double new_steps(const Options& options, const RunPlan& plan, int64_t rounds) {
   return std::min(1.0, mean / (double(options.batch_size * options.local_steps * rounds) * part));
 }
 
-RunForecast::OnRanks on_ranks(std::vector<Group> groups, int64_t clients, int64_t ranks,
-                              double seconds_per_work) {
-  Placement(clients, int(ranks)).place(groups, Placement::Use::trains);
+struct Load {
+  double most = 0;  // work of the rank that has most
+  double busy = 1;  // mean work of a rank over it
+};
+
+Load load_of(const std::vector<Group>& groups, int64_t ranks) {
   std::vector<double> work(static_cast<size_t>(ranks));
   for (const Group& group : groups) work[size_t(group.rank)] += group.work;
   const double most = *std::ranges::max_element(work);
   const double mean = std::accumulate(work.begin(), work.end(), 0.0) / double(ranks);
-  return {ranks, most * seconds_per_work, most > 0 ? mean / most : 1};
+  return {most, most > 0 ? mean / most : 1};
+}
+
+Load load_on(std::vector<Group> groups, int64_t clients, int64_t ranks) {
+  Placement(clients, int(ranks)).place(groups, Placement::Use::trains);
+  return load_of(groups, ranks);
+}
+
+ForecastSeconds times(const ForecastSeconds& seconds, double factor) {
+  return {seconds.first * factor, seconds.later * factor};
 }
 
 }  // namespace
@@ -98,20 +110,20 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
   const double steps_per_work = timed.work > 0 ? double(options.local_steps) / timed.work : 0;
   const ForecastSeconds per_work = {largest(comm, forecast.step.first * steps_per_work),
                                     largest(comm, forecast.step.later * steps_per_work)};
-  std::vector<double> work(static_cast<size_t>(comm.size()));
-  for (const Group& group : groups) work[size_t(group.rank)] += group.work;
-  const double most_work = *std::ranges::max_element(work);
-  forecast.train = {per_work.first * most_work, per_work.later * most_work};
+  forecast.train = times(per_work, load_of(groups, comm.size()).most);
 
   ExactSum sum(size_t(algorithm.sum_size(round)));
   comm.all_reduce(sum);
   forecast.all_reduce = largest(comm, seconds_of([&] { comm.all_reduce(sum); }));
 
-  const int64_t per_group = forecast.step_clients * comm.size();
-  const auto groups_of_rank = double((options.clients + per_group - 1) / per_group);
-  forecast.evaluate = {largest(comm, evaluation.first) * groups_of_rank,
-                       largest(comm, evaluation.later) * groups_of_rank};
-  forecast.answers = largest(comm, answering) * groups_of_rank;
+  const ForecastSeconds evaluate_group = {largest(comm, evaluation.first), largest(comm, evaluation.later)};
+  const double answer_group = largest(comm, answering);
+  const auto groups_of_rank = [&](int64_t ranks) {  // of all clients
+    const int64_t at_once = forecast.step_clients * ranks;
+    return double((options.clients + at_once - 1) / at_once);
+  };
+  forecast.evaluate = times(evaluate_group, groups_of_rank(comm.size()));
+  forecast.answers = answer_group * groups_of_rank(comm.size());
   const Schedule schedule(options);
   for (int64_t r = round; r <= options.rounds; ++r) {
     forecast.evaluations += schedule.evaluates(r);
@@ -121,17 +133,25 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
   const auto of_all = [](const ForecastSeconds& seconds, double count, double new_ones) {
     return count * seconds.later + new_ones * (seconds.first - seconds.later);
   };
-  const int64_t rounds = options.rounds - state.round;
-  forecast.rounds =
-      double(rounds) * forecast.all_reduce + double(forecast.answer_rounds) * forecast.answers +
-      of_all(forecast.train, double(rounds), double(rounds) * new_steps(options, plan, rounds)) +
-      of_all(forecast.evaluate, double(forecast.evaluations), forecast.evaluations > 0 ? 1 : 0);
+  const auto rounds = double(options.rounds - state.round);
+  const double new_rounds = rounds * new_steps(options, plan, options.rounds - state.round);
+  const auto all_rounds = [&](const ForecastSeconds& train, double all_groups) {
+    return rounds * forecast.all_reduce + of_all(train, rounds, new_rounds) +
+           all_groups *
+               (double(forecast.answer_rounds) * answer_group +
+                of_all(evaluate_group, double(forecast.evaluations), forecast.evaluations > 0 ? 1 : 0));
+  };
+  forecast.rounds = all_rounds(forecast.train, groups_of_rank(comm.size()));
 
   constexpr int64_t kMostRanks = 4096;
   const int64_t most = std::min(int64_t(groups.size()), kMostRanks);
-  for (int64_t ranks = 1; ranks < most; ranks *= 2)
-    forecast.by_ranks.push_back(on_ranks(groups, options.clients, ranks, per_work.later));
-  forecast.by_ranks.push_back(on_ranks(groups, options.clients, most, per_work.later));
+  const auto on = [&](int64_t ranks) {
+    const Load load = load_on(groups, options.clients, ranks);
+    const ForecastSeconds train = times(per_work, load.most);
+    forecast.by_ranks.push_back({ranks, train.later, load.busy, all_rounds(train, groups_of_rank(ranks))});
+  };
+  for (int64_t ranks = 1; ranks < most; ranks *= 2) on(ranks);
+  on(most);
   return forecast;
 }
 

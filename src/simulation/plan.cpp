@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/option_values.h"
+#include "core/text.h"
 
 namespace pf2lora {
 namespace {
@@ -27,6 +28,16 @@ std::string waiting_threads(const RunPlan& plan) {
          ", and may run on this many physical cores: " + std::to_string(plan.local_cores) +
          "; threads will take turns; give fewer, or mpirun --map-by slot:PE=" + threads +
          ", sbatch --cpus-per-task=" + threads;
+}
+
+// Of ranks that no group is on, "" where there are none.
+std::string idle_ranks(const RunPlan& plan) {
+  std::vector<int64_t> idle;
+  for (size_t rank = 0; rank < plan.groups_by_rank.size(); ++rank)
+    if (plan.groups_by_rank[rank] == 0) idle.push_back(int64_t(rank));
+  if (idle.empty()) return "";
+  return "without a group of clients in round " + std::to_string(plan.first_round) + ": ranks " +
+         shortened_list(idle) + "; start fewer ranks, or give a smaller --lockstep or more clients";
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
@@ -111,7 +122,8 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state, const RunPlan& plan) {
   std::vector<std::string> notes = idle_options(request, problem);
-  if (const std::string note = waiting_threads(plan); !note.empty()) notes.push_back(note);
+  for (const std::string& note : {waiting_threads(plan), idle_ranks(plan)})
+    if (!note.empty()) notes.push_back(note);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
   if (const std::string note = single_classes(problem, plan); !note.empty()) notes.push_back(note);
   const ClientGroup first = state.clients.group({0}, state.common);

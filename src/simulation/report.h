@@ -40,10 +40,11 @@ struct RunForecast {
   double rounds = 0;  // all that are to come
   struct OnRanks {
     int64_t ranks = 0;
-    double train = 0;
-    double busy = 0;  // share of it that a rank computes on average
+    double train = 0;   // the local steps of a later round
+    double busy = 0;    // share of it that a rank computes on average
+    double rounds = 0;  // all that are to come; the all-reduce as on the ranks at hand
   };
-  std::vector<OnRanks> by_ranks;  // a later round's local steps on other numbers of ranks
+  std::vector<OnRanks> by_ranks;  // on other numbers of ranks, at most as many as there are groups
 };
 
 // Known before the first round; rounds count from 1.

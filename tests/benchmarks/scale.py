@@ -79,7 +79,7 @@ def forecast(page):
     of log2(P) exchanges, each as long as the one that two ranks took.
     """
     exchange = seconds(re.search(r"all-reduce of a round +(.+)", page)[1])
-    found = re.findall(r"^ *([\d,]+) +(\d.*?) {2,}([\d.]+)%$", page.partition("ranks busy")[2], re.MULTILINE)
+    found = re.findall(r"^ *([\d,]+) +(\d.*?) {2,}\d.*? {2,}([\d.]+)%$", page.partition("ranks busy")[2], re.MULTILINE)
     first = seconds(found[0][1])  # the others are printed with fewer digits than how busy their ranks are
     for count, _, percent in found:
         ranks, busy = int(count.replace(",", "")), float(percent) / 100

@@ -102,10 +102,11 @@ def test_forecast_is_the_busiest_rank_and_an_all_reduce_that_doubles_with_ranks(
     page = """
   all-reduce of a round                  0.12 ms
 
-  on ranks  local steps of a round  ranks busy
-  1                     5 min 11 s      100.0%
-  2                     2 min 36 s      100.0%
-  1,024                     389 ms       78.0%
+  on ranks  local steps of a round  rounds 1 to 2  ranks busy
+  1                     5 min 11 s    11 min 20 s      100.0%
+  2                     2 min 36 s     5 min 41 s      100.0%
+  1,024                     389 ms        1.52 s       78.0%
+  More ranks than groups of clients in a round have nothing to do; a smaller --lockstep makes more groups.
 
 Partition iid
   0          16     1        2                 0.69               56.2
