@@ -189,6 +189,7 @@ void print_config(std::ostream& out, const Invocation& invocation) {
 std::string recorded_config(const Invocation& invocation) {
   Options options = invocation.options;
   options.resume = options.overwrite = options.dry_run = false;
+  options.profile.clear();  // repeated, the run would write over its trace
   std::ostringstream text;
   print_ini(text, options, invocation.method_options.get());
   return text.str();

@@ -82,7 +82,8 @@ void Options::visit(OptionVisitor& v) {
   v.option("threads", threads, "threads of a rank, which share out the work of a client's step",
            between(1, 1024));
   v.option("device", device, "where the model runs; cuda: a GPU a rank, in turn", one_of({"cpu", "cuda"}));
-  v.option("progress", progress, "bar in a terminal, lines in a log; auto tells which",
+  v.option("progress", progress,
+           "bar in a terminal, or lines in a log, of quick rounds not each; auto tells which",
            one_of({"auto", "bar", "lines", "off"}));
   v.option("profile", profile,
            "file for the times of phases and operations, as trace viewers read them (Perfetto, "

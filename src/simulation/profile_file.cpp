@@ -1,5 +1,7 @@
 #include "simulation/profile_file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -51,8 +53,8 @@ Part part_of(int rank) {
 }
 
 InputError unwritable(const std::string& file) {
-  return InputError("the profile cannot be written to " + file +
-                    "; give --profile a file in a directory that can be written to");
+  return InputError("the profile cannot be written to " + file + ": " + std::strerror(errno) +
+                    "; give --profile a file that can be written to and has room");
 }
 
 std::span<const std::byte> bytes(const std::string& text) {
@@ -99,7 +101,12 @@ void write_profile(const Communicator& comm, const std::string& file) {
   }
   if (comm.is_root()) out << "\n], \"totals\": [\n" << totals << "\n]}\n" << std::flush;
   comm.together([&] {
-    if (comm.is_root() && !out) throw unwritable(file);
+    if (!comm.is_root() || out) return;
+    const InputError failure = unwritable(file);
+    std::error_code unknown;
+    if (std::filesystem::is_regular_file(file, unknown))
+      std::filesystem::remove(file, unknown);  // half a trace
+    throw failure;
   });
 }
 

@@ -258,12 +258,10 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   }
   std::vector<double> by_phase;  // [phase, process]
   for (size_t phase = 0; phase < kPhaseNames.size(); ++phase) {
-    for (const auto& process : seconds) {
-      by_phase.push_back(process[phase]);
-      phase_seconds_[phase] += process[phase] / double(seconds.size());
-    }
+    for (const auto& process : seconds) by_phase.push_back(process[phase]);
     by_phase.resize((phase + 1) * size_t(processes_));
   }
+  add_phases(seconds);
   recorder_.append("round", round,
                    {{"train_loss", std::span<const double>(loss)},
                     {"took_part", std::span<const double>(part)},
@@ -281,6 +279,12 @@ RoundReport RunRecorder::round(int64_t round, const std::vector<std::vector<doub
   report.bytes_up = int64_t(std::accumulate(up.begin(), up.end(), 0.0));
   report.bytes_down = int64_t(std::accumulate(down.begin(), down.end(), 0.0));
   return report;
+}
+
+void RunRecorder::add_phases(const std::vector<std::vector<double>>& seconds) {
+  for (const auto& process : seconds)
+    for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)
+      phase_seconds_[phase] += process[phase] / double(seconds.size());
 }
 
 RoundReport RunRecorder::mean_scores() const {

@@ -39,6 +39,9 @@ class RunRecorder {
   RoundReport round(int64_t round, const std::vector<std::vector<double>>& trained,
                     const std::vector<std::vector<double>>& seconds);
 
+  // For the summary: what passed since the last round was recorded, by process and phase.
+  void add_phases(const std::vector<std::vector<double>>& seconds);
+
   void flush(int64_t round) { recorder_.flush(round); }
   // Writes results.h5. `history` has as many segments as the facts said.
   void join(const RunHistory& history);

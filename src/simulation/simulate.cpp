@@ -395,8 +395,10 @@ std::string Simulation::reason_to_stop(const TimeLimit& clock) const {
 }
 
 void Simulation::finish() {
+  const auto last_phases = comm_.gather(phases_.take());
   comm_.together([&] {
     if (!recorder_) return;
+    recorder_->add_phases(last_phases);
     recorder_->finish(history_);
     observer_.end(recorder_->summary(since_start_.seconds()));
   });
@@ -404,8 +406,10 @@ void Simulation::finish() {
 }
 
 RunOutcome Simulation::stopped(const std::string& reason) {
+  const auto last_phases = comm_.gather(phases_.take());
   comm_.together([&] {
     if (!recorder_) return;
+    recorder_->add_phases(last_phases);
     recorder_->join(history_);  // what there is so far, for reading
     observer_.end(recorder_->summary(since_start_.seconds()));
   });
