@@ -23,13 +23,13 @@ def open_dataset(path: Path) -> h5py.File:
     except OSError as error:
         raise InputError(f"{path} is not a readable HDF5 file ({error})") from None
     found, version = file.attrs.get("format"), file.attrs.get("format_version")
-    if found != FORMAT or version != FORMAT_VERSION:
-        file.close()
-        raise InputError(
-            f"{path} is not a {FORMAT} file of version {FORMAT_VERSION} (format: {found}, version: {version}); "
-            "make it again with jobs/prepare.py --overwrite"
-        )
-    return file
+    if found == FORMAT and version == FORMAT_VERSION:
+        return file
+    file.close()
+    if found != FORMAT:
+        raise InputError(f"{path} is no {FORMAT} file (format: {found}); name a file that jobs/prepare.py made")
+    raise InputError(f"{path} is a {FORMAT} file of version {version}, and this program reads {FORMAT_VERSION}; "
+                     "make it again with jobs/prepare.py --overwrite")
 
 
 def count_lines(file: h5py.File) -> list[str]:

@@ -111,7 +111,8 @@ def write_dataset(
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error}); name another place with --output") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)  # HDF5's own text is long
+        raise InputError(f"cannot write {path} ({reason}); name another place with --output") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -105,6 +105,8 @@ def checked_header(path: Path, header: list[str], wanted: list[str]) -> list[str
     for name in wanted:
         if header.count(name) != 1:
             what = "two columns" if name in header else "no column"
+            if len(header) == 1 and "\t" in header[0]:
+                raise InputError(f"{path} has one column, whose name holds tabs: prepare it as tsv")
             raise InputError(
                 f"{path} has {what} '{name}'; its header names: {', '.join(header)}. Choose with --text, "
                 "--text2, --label, --target, --client, or leave a file without labels out"

@@ -24,6 +24,9 @@ class Complaint {
   InputError file(const std::string& what) const {
     return InputError("dataset '" + path_ + "': " + what + "; prepare the file again with jobs/prepare.py");
   }
+  InputError other(const std::string& what) const {
+    return InputError("'" + path_ + "' is no dataset: " + what + "; name a file that jobs/prepare.py made");
+  }
   InputError row(int64_t example, const std::string& what) const {
     return file("example " + std::to_string(example) + ": " + what);
   }
@@ -94,7 +97,7 @@ int64_t positive_attribute(const Hdf5File& file, const Complaint& complaint, con
 void check_format(const Hdf5File& file, const Complaint& complaint) {
   const auto format = read_attribute<std::string>(file, complaint, "format");
   if (format != kDatasetFormat) {
-    throw complaint.file("attribute 'format' is '" + format + "' instead of '" + kDatasetFormat + "'");
+    throw complaint.other("its format is '" + format + "' and not '" + kDatasetFormat + "'");
   }
   const auto version = read_attribute<int64_t>(file, complaint, "format_version");
   if (version != kDatasetVersion) {

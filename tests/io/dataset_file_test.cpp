@@ -108,8 +108,8 @@ class DatasetFile : public ::testing::Test {
   }
   void expect_refused_file(const std::vector<std::string>& parts) {
     const std::string message = message_of<InputError>([&] { read_dataset(path()); });
-    EXPECT_THAT(message, HasSubstr("dataset '" + path() + "'"));
-    EXPECT_THAT(message, HasSubstr("prepare the file again with jobs/prepare.py"));
+    EXPECT_THAT(message, HasSubstr("'" + path() + "'"));
+    EXPECT_THAT(message, HasSubstr("jobs/prepare.py"));
     for (const std::string& part : parts) EXPECT_THAT(message, HasSubstr(part));
   }
 
@@ -311,7 +311,10 @@ TEST_F(DatasetFile, RefusesBadRowsOfATask) {
   refuse("generation", [](Contents& c) { c.target[3] = -1; }, {"example 3", "target -1"});
   refuse("classification", [](Contents& c) { c.token_types = {0, 0, 0, 0, 0, -1, 0, 0, 0}; },
          {"example 2", "token type -1 is not in [0, 127]"});
-  refuse("classification", [](Contents& c) { c.token_types = {0, 1}; },
+  refuse("classification",
+         [](Contents& c) {
+           c.token_types = {0, 1};
+         },
          {"'token_types' has 2 entries instead of 9"});
 }
 
