@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from . import measure, statistics
 from .loader import FormatError, load_scores
 from .measure import Measure
-from .runs import EXECUTION, WORDS, Run, show
+from .runs import ADAPTED_METHODS, EXECUTION, KINDS, WORDS, Run, deployed, show
 from .tables import further_mean
 
 # Options that say what is learned from which data: runs that differ in one of them are of different settings.
@@ -22,9 +23,6 @@ SETTING_OPTIONS = frozenset(
     "label-sort shards-per-client quantity-alpha label-conflict examples-per-client test-examples-per-client "
     "validation-share test-share min-examples".split()
 )
-# Methods whose weights are made to be adapted: what a client deploys is the adapted model, not the personal one.
-ADAPTED_METHODS = frozenset(("per-fedavg",))
-KINDS = ("personal", "common", "adapted")
 
 
 @dataclass
@@ -80,11 +78,6 @@ class Scores:
         return math.log10(mean) if mean > 0 else math.nan
 
 
-def deployed(algorithm: str, scores) -> str:
-    """The kind of score, of those there are, that a method is judged by."""
-    return "adapted" if algorithm in ADAPTED_METHODS and "adapted" in scores else "personal"
-
-
 @dataclass
 class Candidate:
     """One setting of the tuned options: its runs and their mean validation score."""
@@ -113,6 +106,28 @@ class Cell:
         return self.runs[0]
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A method in a setting by what its clients deploy, or by its adapted models beside that."""
+
+    name: str
+    kind: str
+    cell: Cell
+    value: Callable[[Scores], float]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return statistics.macro_mean(self.cell.over_seeds(self.value))
+
+
+def contenders(cell: Cell) -> list[Contender]:
+    """The method itself, and what it makes when adapted where it was not made for that."""
+    first = Contender(cell.method, cell.first.deployed, cell, lambda run: run.headline)
+    adapted = Contender(f"{cell.method}, adapted", "adapted", cell, lambda run: run.mean("adapted"))
+    return [first] if first.kind == "adapted" or math.isnan(adapted.mean) else [first, adapted]
+
+
 @dataclass
 class Comparison:
     """All cells, by (setting, method), in the order of the sweep."""
@@ -133,6 +148,9 @@ class Comparison:
 
     def of(self, setting: str) -> list[Cell]:
         return [cell for (where, _), cell in self.cells.items() if where == setting]
+
+    def contenders(self, setting: str) -> list[Contender]:
+        return [contender for cell in self.of(setting) for contender in contenders(cell)]
 
     @property
     def runs(self) -> list[Scores]:
@@ -157,9 +175,9 @@ def pairs_up(a: Scores, b: Scores) -> bool:
     return a.seed == b.seed and a.partition == b.partition
 
 
-def differences(cell: Cell, reference: Cell, value, base) -> list[float]:
-    """value(run) minus base(run of the reference with the same seed and partition), for every seed that both have."""
-    return [value(run) - base(other) for run in cell.runs for other in reference.runs if pairs_up(run, other)]
+def differences(cell: Cell, reference: Cell, value) -> list[float]:
+    """value(run) minus the headline of the reference's run of the same seed and partition, for every seed of both."""
+    return [value(run) - other.headline for run in cell.runs for other in reference.runs if pairs_up(run, other)]
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -246,7 +264,7 @@ def scored(directory: Path, folder: Path, entry: dict | None = None) -> Scores:
     return Scores(
         path=run.name, setting=entry["setting"], method=entry["method"], tuned=entry["tuned"],
         options=run.options, measure=run.measure, scores={kind: v[run.trained] for kind, v in values.items()},
-        further={further.name: further_mean(run, further, deployed(run.algorithm, values))
+        further={further.name: further_mean(run, further, run.deployed)
                  for further in run.measure.compared},
         curves={kind: (data["evaluation"].values, _client_means(v)) for kind, v in curves.items() if v is not None},
         costs=_costs(run), partition=_partition(run),

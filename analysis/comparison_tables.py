@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import statistics
-from .comparison import Cell, Comparison, Scores, differences, pairs_up
+from .comparison import Cell, Comparison, Contender, Scores, contenders, differences, pairs_up
 from .measure import capital
 from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show
 from .table import DASH, Table, data_size, number, plus_minus, small
-from .tables import ONE_SEED, PAIRS_NOTE, SOLVED, adapted_note, permuted_note, unpaired_note
+from .tables import ONE_SEED, PAIRS_NOTE, SOLVED, adapted_note, judged, permuted_note, unpaired_note
+
+BESIDE = "Adapted: after the most local steps recorded, on a copy, of a method that deploys its weights as they are."
 
 _COSTS = (("gradient_evaluations", "gradient evaluations", "{:,.1f}".format), ("bytes_up", "sent", data_size),
           ("bytes_down", "received", data_size), ("parameters_trained", "parameters trained", "{:,.0f}".format),
@@ -46,19 +48,17 @@ def overview(comparison: Comparison) -> Table | None:
     if len(comparison.settings) < 2:
         return None
     table = Table(headline_told(comparison), ["method", *comparison.settings])
-    best = {setting: _ranked(comparison, setting)[:1] for setting in comparison.settings}
-    for method in comparison.methods:
-        cells = [comparison.cells.get((setting, method)) for setting in comparison.settings]
-        texts = [DASH if cell is None else plus_minus(cell.over_seeds(_headline), comparison.measure.digits)
-                 for cell in cells]
-        marks = [" *" if cell in best[setting] else "" for setting, cell in zip(comparison.settings, cells)]
-        table.rows.append([method, *(text + mark for text, mark in zip(texts, marks))])
-    table.note = "Mean ± standard deviation over seeds. *: the best of its setting." + judged(comparison.runs)
+    rows: dict[str, dict[str, str]] = {contender.name: {} for method in comparison.methods
+                                       for cell in comparison.cells.values() if cell.method == method
+                                       for contender in contenders(cell)}
+    for setting in comparison.settings:
+        best = _ranked(comparison, setting)[:1]
+        for contender in comparison.contenders(setting):
+            text = plus_minus(contender.cell.over_seeds(contender.value), comparison.measure.digits)
+            rows[contender.name][setting] = text + (" *" if contender.name in [b.name for b in best] else "")
+    table.rows = [[name, *(texts.get(setting, DASH) for setting in comparison.settings)] for name, texts in rows.items()]
+    table.note = "Mean ± standard deviation over seeds. *: the best of its setting." + _kinds_told(comparison)
     return table
-
-
-def _headline(run: Scores) -> float:
-    return run.headline
 
 
 def headline_told(comparison: Comparison) -> str:
@@ -67,17 +67,21 @@ def headline_told(comparison: Comparison) -> str:
     return f"{measure.title} (log10 of the mean)" if comparison.is_matrix else f"Personal {measure.told}"
 
 
-def judged(runs: list[Scores]) -> str:
-    """A sentence that names the methods whose score is the adapted one; empty without any."""
-    names = dict.fromkeys(run.method for run in runs if run.deployed == "adapted")
-    return f" Judged after adaptation, which its weights are made for: {', '.join(names)}." if names else ""
+def judged_after(runs: list[Scores]) -> str:
+    """judged() of the methods of runs."""
+    return judged([run.method for run in runs if run.deployed == "adapted"])
 
 
-def _ranked(comparison: Comparison, setting: str) -> list[Cell]:
-    """Cells of a setting that have a headline score, the best first."""
-    means = [(statistics.macro_mean(cell.over_seeds(_headline)), cell) for cell in comparison.of(setting)]
-    means = [entry for entry in means if not math.isnan(entry[0])]
-    return [cell for _, cell in sorted(means, key=lambda entry: comparison.measure.loss_like(entry[0]))]
+def _kinds_told(comparison: Comparison) -> str:
+    """Sentences on the scores that are taken after adaptation; empty without any."""
+    beside = any(c.name != c.cell.method for setting in comparison.settings for c in comparison.contenders(setting))
+    return (f" {BESIDE}" if beside else "") + judged_after(comparison.runs)
+
+
+def _ranked(comparison: Comparison, setting: str) -> list[Contender]:
+    """Contenders of a setting that have a score, the best first."""
+    found = [contender for contender in comparison.contenders(setting) if not math.isnan(contender.mean)]
+    return sorted(found, key=lambda contender: comparison.measure.loss_like(contender.mean))
 
 
 def leaders(comparison: Comparison) -> Table | None:
@@ -85,16 +89,17 @@ def leaders(comparison: Comparison) -> Table | None:
     name = comparison.reference
     table = Table(f"Where {name} stands", ["setting", "first", f"{name} against", "difference", "seeds"])
     for setting in comparison.settings:
-        reference, ranked = comparison.cells.get((setting, name)), _ranked(comparison, setting)
-        if reference not in ranked or len(ranked) < 2:
+        ranked = _ranked(comparison, setting)
+        reference, others = ([c for c in ranked if (c.name == name) == wanted] for wanted in (True, False))
+        if not reference or not others:
             continue
-        other = ranked[1] if ranked[0] is reference else ranked[0]
-        found = differences(reference, other, _headline, _headline)
-        table.rows.append([setting or "all", ranked[0].method, other.method, _interval(comparison, found), str(len(found))])
+        found = [-d for d in differences(others[0].cell, reference[0].cell, others[0].value)]
+        table.rows.append([setting or "all", ranked[0].name, others[0].name, _interval(comparison, found),
+                           str(len(found))])
     measure = comparison.measure
     what = "log10 of the relative error" if comparison.is_matrix else measure.difference(f"personal {measure.name}")
     table.note = (f"Difference: {what}, paired by seed, with the 95% t-interval; against the first method, or the second "
-                  f"where {name} is first.{_sign(comparison)}")
+                  f"where {name} is first.{_kinds_told(comparison)}{_sign(comparison)}")
     return table if table.rows else None
 
 
@@ -149,7 +154,7 @@ def _text_scores(comparison: Comparison, setting: str) -> list[Table]:
     if "unseen" in means.columns:
         means.note += " Unseen: clients held out of training, adapted."
     means.note += f" {measure.note}" if measure.note else ""
-    means.note += judged([run for cell in cells for run in cell.runs])
+    means.note += judged_after([run for cell in cells for run in cell.runs])
 
     harmed = against_local(lambda gains: float((gains < 0).mean()), 100)
     spread = _filled(titled(f"Personal {measure.name} over clients", setting), cells, [
@@ -211,22 +216,19 @@ def paired(comparison: Comparison, setting: str) -> Table | None:
                   ["method", "quantity", "seeds", "difference [95% interval]"])
     unpaired: list[str] = []
 
-    def add(cell: Cell, name: str, quantity: str, value) -> None:
-        found = [d for d in differences(cell, reference, value, _headline) if not math.isnan(d)]
+    shown = [c for c in comparison.contenders(setting) if c.name != comparison.reference]
+    for contender in [*shown, Contender("majority class", "majority", reference, lambda run: run.mean("majority"))]:
+        found = [d for d in differences(contender.cell, reference, contender.value) if not math.isnan(d)]
         if found:
+            quantity = "log10 of relative error" if comparison.is_matrix else contender.kind
+            name = contender.cell.method if contender.kind != "majority" else contender.name
             table.rows.append([name, quantity, str(len(found)), _interval(comparison, found)])
-        elif value is _headline:
-            unpaired.append(name)
-
-    for cell in comparison.of(setting):
-        if cell is not reference:
-            add(cell, cell.method, "log10 of relative error" if comparison.is_matrix else cell.first.deployed, _headline)
-        if not comparison.is_matrix and cell.first.deployed == "personal":
-            add(cell, cell.method, "adapted", lambda run: run.mean("adapted"))
-    add(reference, "majority class", "majority", lambda run: run.mean("majority"))
+        elif contender.name == contender.cell.method:
+            unpaired.append(contender.name)
     measure = comparison.measure
     what = "log10 of the mean relative error" if comparison.is_matrix else (
-        f"{measure.difference(f'macro mean {measure.name}')} against the personal {measure.name} of {comparison.reference}")
+        f"{measure.difference(f'macro mean {measure.name}')} against the {reference.first.deployed} {measure.name} of "
+        f"{comparison.reference}")
     table.note = f"In {what}; paired by seed, where both runs hold the same partition; 95% t-interval."
     table.note += _sign(comparison) + unpaired_note(unpaired)
     return table if table.rows else None
@@ -357,7 +359,7 @@ def ablation(comparison: Comparison, found: Ablation) -> Table:
 
 
 def _mean_interval(cell: Cell) -> str:
-    mean, half, n = statistics.mean_interval(cell.over_seeds(_headline))
+    mean, half, n = statistics.mean_interval(cell.over_seeds(lambda run: run.headline))
     digits = cell.first.measure.difference_digits
     text = number(mean, digits)
     return text if n < 2 else f"{text} [{number(mean - half, digits)}, {number(mean + half, digits)}]"

@@ -11,14 +11,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .measure import Measure
 from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
-from .style import (FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, client_ticks, configuration_styles,
-                    legend_below, names_height, score_axis, styled)
+from .style import (ADAPTED, FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, client_ticks,
+                    configuration_styles, legend_below, names_height, score_axis, styled)
+from .tables import judged_after, marked
 
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
 _FEWEST_OF_BAND = 10  # clients below which they span all of them
 _READING_LINE = {AS_THEY_ARE: LINES[1], PERMUTED: LINES[2]}
-_KIND_TITLE = {"personal": "personal", "common": "common part alone", "adapted": "after local steps"}
+_KIND_TITLE = {"personal": "personal", "common": "common part alone", "adapted": ADAPTED}
 
 
 def overview(groups: list[Configuration]) -> list[Plot]:
@@ -117,12 +118,13 @@ def score_by_reading(groups: list[Configuration]) -> Plot | None:
     Of several configurations; the figure of a single one shows both.
     """
     measure = groups[0].first.measure
-    curves = {name: [_curves(group, measure.of("personal"), name) for group in groups] for name in _READING_LINE}
+    curves = {name: [_curves(group, measure.of(group.first.deployed), name) for group in groups]
+              for name in _READING_LINE}
     if len(groups) == 1 or not any(found for panel in curves.values() for found in panel):
         return None
     return Plot(f"{measure.short}_by_reading",
                 f"Personal {measure.name} by round, mean over the clients that read their labels as they are, and over "
-                "those that read them through a permutation of the classes." + _seed_bands(groups),
+                "those that read them through a permutation of the classes." + _seed_bands(groups) + judged_after(groups),
                 _panels_by_round(groups, list(curves.items())))
 
 
@@ -287,9 +289,9 @@ def _client_points(groups: list[Configuration]) -> Plot:
     paired = all(same_partition(first, g.first) for g in groups) and first.trained.sum() <= FEW_CLIENTS
     styles = configuration_styles([g.first.algorithm for g in groups])
     room = names_height(first.short_names) if paired else 0
-    figure, handles = canvas(3.2 + 0.12 * len(groups) + room), {}
+    figure, handles, beside = canvas(3.2 + 0.12 * len(groups) + room), {}, {}
     axes = figure.subplots()
-    values, measure = [g.first.score("personal")[g.first.trained] for g in groups], first.measure
+    values, measure = [g.first.score(g.first.deployed)[g.first.trained] for g in groups], first.measure
     if paired:
         chosen = np.flatnonzero(first.trained)
         order = np.lexsort((measure.loss_like(values[0]), first.permuted[chosen]))  # those with permuted labels last
@@ -299,8 +301,12 @@ def _client_points(groups: list[Configuration]) -> Plot:
             handles["majority class"] = axes.hlines(level, x - 0.42, x + 0.42, color="black", linewidth=1.4)
         shift = np.linspace(-0.3, 0.3, len(groups))
         for i, (group, v, look) in enumerate(zip(groups, values, styles)):
-            handles[group.label] = axes.plot(x + shift[i], v[order], linestyle="none", color=look.colour, markersize=5,
-                                             marker=look.marker)[0]
+            mark = {"linestyle": "none", "marker": look.marker, "markersize": 5, "color": look.colour}
+            handles[marked(group.label, group.first.deployed)] = axes.plot(x + shift[i], v[order], **mark)[0]
+            adapted = group.first.score("adapted")
+            if adapted is not None and group.first.deployed != "adapted":
+                axes.plot(x + shift[i], adapted[chosen][order], **mark, markerfacecolor="white", zorder=1.9)
+                beside[ADAPTED] = Line2D([], [], **mark | {"color": "black", "marker": "o"}, markerfacecolor="white")
         client_ticks(axes.xaxis, first.short_names[chosen[order]])
         axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
         axes.set_xlim(-0.7, len(x) - 0.3)
@@ -314,16 +320,18 @@ def _client_points(groups: list[Configuration]) -> Plot:
             v = v[~np.isnan(v)]
             v = v[np.argsort(measure.loss_like(v), kind="stable")]
             place = (np.arange(len(v)) + 0.5) / len(v) * 100
-            (handles[group.label],) = axes.plot(place, v, **look.curve(len(v)))
+            (handles[marked(group.label, group.first.deployed)],) = axes.plot(place, v, **look.curve(len(v)))
         axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
         axes.set_xlabel("share of clients, best first")
         caption = "The clients of each run sorted by themselves, best first."
     axes.set_ylabel(f"personal {measure.axis}")
     score_axis(axes.yaxis, measure)
-    legend_below(figure, handles)
+    legend_below(figure, handles | beside)
+    caption += f" Hollow: {ADAPTED}, on a copy, where what is deployed is not." if beside else ""
     seeds = " (first seed)" if any(len(g.runs) > 1 for g in groups) else ""
     return Plot(f"{measure.short}_by_client",
-                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}",
+                f"Personal {measure.name} of each client at the last evaluation{seeds}.{measure.direction} {caption}"
+                + judged_after(groups),
                 figure)
 
 

@@ -19,8 +19,16 @@ EXECUTION = frozenset(
     "backend config print-config list version help".split()
 )
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
+KINDS = ("personal", "common", "adapted")  # of models that are evaluated
+# Methods whose weights are made to be adapted: what a client deploys is the adapted model, not the personal one.
+ADAPTED_METHODS = frozenset(("per-fedavg",))
 _NAME_IN_FIGURES = 24  # characters
 WORDS = ("algorithm", "hypergradient", "partition", "optimizer")  # options whose values say by themselves what they are
+
+
+def deployed(algorithm: str, evaluated) -> str:
+    """The kind of score, of those that were evaluated, that a method is judged by."""
+    return "adapted" if algorithm in ADAPTED_METHODS and "adapted" in evaluated else "personal"
 
 
 @dataclass
@@ -127,6 +135,11 @@ class Run:
         """The score of a kind (personal, common, adapted) at the last evaluation, [client], as it is shown; None without."""
         values = self.clients(self.measure.of(kind), step=step)
         return None if values is None else self.measure.scale * values
+
+    @property
+    def deployed(self) -> str:
+        """The kind of score that the method is judged by."""
+        return deployed(self.algorithm, [kind for kind in KINDS if self.score(kind) is not None])
 
     @property
     def majority(self) -> np.ndarray | None:

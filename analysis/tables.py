@@ -107,6 +107,22 @@ def _weighing(measure: Measure) -> str:
     return f"The weighted mean{'s weigh' if several else ' weighs'} clients by test {measure.weight}."
 
 
+def judged(names, further: str = "") -> str:
+    """A sentence that names those whose score is the adapted one, with what else is to be said; empty without any."""
+    told = "; ".join([", ".join(dict.fromkeys(names)), *([further] if further else [])])
+    return f" Judged after adaptation, which its weights are made for: {told}." if names else ""
+
+
+def judged_after(groups: list[Configuration], further: str = "") -> str:
+    """judged() of the labels of configurations."""
+    return judged([group.label for group in groups if group.first.deployed == "adapted"], further)
+
+
+def marked(name: str, deployed: str) -> str:
+    """What figures call a method, which is marked where its score is the adapted one."""
+    return f"{name}, adapted" if deployed == "adapted" else name
+
+
 def permuted_note() -> str:
     return ("Labels permuted: of the clients that read their labels through a permutation of the classes "
             "(--label-conflict).")
@@ -303,17 +319,17 @@ def _text_comparison(groups) -> Table:
                    *(["gain over local", "clients harmed", "pairs"] if local else [])])
     for g in groups:
         def over_seeds(kind, summarise, reading=None):
-            per_run = [run.majority if kind == "majority" else run.score(kind) for run in g.runs]
+            per_run = [run.majority if kind == "majority" else run.score(kind or run.deployed) for run in g.runs]
             chosen = [run.readings().get(reading) if reading else run.trained for run in g.runs]
             return plus_minus([None if v is None or c is None else summarise(v[c]) for v, c in zip(per_run, chosen)],
                               measure.digits)
 
         row = [g.label, str(len(g.runs)), ", ".join(dict.fromkeys(last_round(run) for run in g.runs)),
                over_seeds("personal", statistics.macro_mean)]
-        row += [over_seeds("personal", statistics.macro_mean, reading) for reading in readings]
-        row += [over_seeds("personal", f) for f in (measure.worst, statistics.spread)]
+        row += [over_seeds(None, statistics.macro_mean, reading) for reading in readings]
+        row += [over_seeds(None, f) for f in (measure.worst, statistics.spread)]
         row += [over_seeds(kind, statistics.macro_mean) for kind in kinds]
-        row += [plus_minus([further_mean(run, further, "personal") for run in g.runs], further.digits)
+        row += [plus_minus([further_mean(run, further, run.deployed) for run in g.runs], further.digits)
                 for further in measure.compared]
         if local:
             gains = [_against_local(run, local) for run in g.runs if run.algorithm != "local"]
@@ -331,12 +347,13 @@ def _text_comparison(groups) -> Table:
         table.note += (f" Gain over local: {measure.gain_over(local_score)}; harmed: percent of clients {measure.worse} "
                        f"it. {PAIRS_NOTE}")
     table.note += f" {measure.note}" if measure.note else ""
+    table.note += judged_after(groups, "worst 10%, spread and gains are of that")
     return table
 
 
 def _against_local(run: Run, local: list[Run]) -> tuple[float, float] | None:
     """(mean gain, share of clients harmed) against local-only training of the same seed and partition."""
-    mine = run.score("personal")
+    mine = run.score(run.deployed)
     for other in local:
         theirs = other.score("personal")
         if mine is not None and theirs is not None and other.seed == run.seed and same_partition(run, other):
@@ -382,16 +399,16 @@ def unpaired_note(names: list[str]) -> str:
 
 
 def paired_differences(groups: list[Configuration]) -> Table | None:
-    """Differences to the first configuration's personal score, seed by seed; None where no two seeds pair up."""
+    """Differences to what the first configuration deploys, seed by seed; None where no two seeds pair up."""
     reference, measure = {run.seed: run for run in groups[0].runs}, groups[0].first.measure
     digits = measure.difference_digits
     rows, unpaired = [], []
     for g in groups:
         for kind in ("personal", "adapted", "majority"):
-            if (g is groups[0] and kind == "personal") or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
+            if (g is groups[0] and kind == g.first.deployed) or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
                 continue
             pairs = [(run, reference[run.seed]) for run in g.runs if run.seed in reference]
-            differences = [headline(run, kind) - headline(other) for run, other in pairs
+            differences = [headline(run, kind) - headline(other, other.deployed) for run, other in pairs
                            if same_partition(run, other)]
             mean, half, n = statistics.mean_interval(differences)
             name = "majority class" if kind == "majority" else g.label
@@ -404,7 +421,7 @@ def paired_differences(groups: list[Configuration]) -> Table | None:
     if not rows:
         return None
     what = capital(measure.difference(f"macro mean {measure.name}"))
-    note = (f"{what}; reference: personal {measure.name} of {groups[0].label}. Paired by seed, where both runs hold the "
-            f"same partition; 95% t-interval.{measure.sign}{unpaired_note(unpaired)}")
+    note = (f"{what}; reference: {groups[0].first.deployed} {measure.name} of {groups[0].label}. Paired by seed, where "
+            f"both runs hold the same partition; 95% t-interval.{measure.sign}{unpaired_note(unpaired)}{judged_after(groups)}")
     return Table(f"Paired differences to {groups[0].label}",
                  ["configuration", measure.name, "seeds", "difference", "95% interval"], rows, note)

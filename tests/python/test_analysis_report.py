@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import matplotlib.colors
+import matplotlib.figure
 import matplotlib.image
 import numpy as np
 import pytest
@@ -165,6 +166,30 @@ def test_report_compares_runs(tmp_path):
     assert "Paired differences to pf2lora" in html and "Options that differ" in html
     assert row(html, "local")[:2] == ["2", "3"] and row(html, "local")[5] == "–"
     assert html.count("Provenance: ") == 4
+
+
+def test_methods_made_to_be_adapted_are_compared_after_adaptation(tmp_path):
+    paths = [text_run(tmp_path / name / "results.h5", algorithm=name, partition_seed=1, **how) for name, how in (
+        ("per-fedavg", {"own": 0, "adapted": (5,)}), ("homlora", {"own": 0, "adapted": (5,)}), ("pf2lora", {}))]
+    groups = runs.group(runs.read(paths))
+    table, paired = tables.comparison(groups), tables.paired_differences(groups)
+    adapted = groups[0].first.score("adapted")
+    worst = dict(zip(table.columns, table.rows[0]))["worst 10%"]
+    assert worst == f"{adapted.min():.1f}" != f"{groups[0].first.score('personal').min():.1f}"
+    judged = "Judged after adaptation, which its weights are made for: per-fedavg"
+    assert judged in table.note and judged in paired.note and "reference: adapted accuracy of per-fedavg" in paired.note
+    gap = groups[2].first.score("personal").mean() - adapted.mean()
+    assert ["pf2lora", "personal", "1", f"{gap:+.2f}".replace("-", "−"), "1 seed, no interval"] in paired.rows
+    plot = figures.score_by_client(groups)
+    drawn = [(line.get_markerfacecolor(), line.get_color(), sorted(line.get_ydata())) for line in plot.figure.axes[0].lines]
+    colours = [look.colour for look in style.configuration_styles([g.first.algorithm for g in groups])]
+    expected = [(colours[0], colours[0], adapted), (colours[1], colours[1], groups[1].first.score("personal")),
+                ("white", colours[1], groups[1].first.score("adapted")),
+                (colours[2], colours[2], groups[2].first.score("personal"))]
+    assert drawn == [(face, colour, sorted(values)) for face, colour, values in expected]
+    assert judged in plot.caption and "Hollow: adapted by local steps" in plot.caption
+    named = [text.get_text() for text in plot.figure.legends[0].get_texts()]
+    assert named == ["majority class", "per-fedavg, adapted", "homlora", "pf2lora", style.ADAPTED]
 
 
 def heights(axes):
@@ -489,6 +514,25 @@ def test_results_of_different_tasks_are_refused_together(tmp_path, capsys):
     with h5py.File(paths["span"], "r+") as file:
         file.attrs["data_task"] = "ranking"
     assert report.main([str(paths["span"])]) == 3 and "has the task 'ranking'" in capsys.readouterr().err
+
+
+def test_a_report_tells_on_stderr_what_it_is_at_and_its_page_alone_on_stdout(tmp_path, undrawn, capsys):
+    paths = [text_run(tmp_path / name / "results.h5", clients=3, algorithm=name) for name in ("pf2lora", "ditto")]
+    assert report.main([*map(str, paths), "--output", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'out' / 'report.html'}\n"
+    assert told.err.splitlines() == [
+        "2 runs read", "report.html: comparison", "report.html: pf2lora, 1 of 2", "report.html: ditto, 2 of 2",
+        "rank_study.html: pf2lora, 1 of 2", "rank_study.html: ditto, 2 of 2", "rank_study.html: figures"]
+
+
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_form(tmp_path, monkeypatch):
+    (run,) = runs.read([text_run(tmp_path / "results.h5", clients=3)])
+    plot, drawn, draw = spectra.singular_spectra(run), [], matplotlib.figure.Figure.draw
+    monkeypatch.setattr(matplotlib.figure.Figure, "draw", lambda *given: (drawn.append(1), draw(*given)))
+    plot.save(tmp_path)
+    plot.data_uri()
+    assert len(drawn) == 1 + len(("png", "pdf", "svg"))
 
 
 def test_an_output_that_cannot_be_written_is_bad_use(tmp_path, capsys):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.stats
+from matplotlib.markers import CARETDOWN, CARETLEFT, CARETRIGHT, CARETUP
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -174,7 +175,7 @@ def test_a_single_pair_stands_without_an_interval_and_pairs_are_counted(tmp_path
 def test_the_first_method_and_the_distance_of_the_reference_are_named(three):
     folder, files = three
     best = comparison_tables.leaders(read_folder(folder))
-    assert best.rows[0][:3] == ["dir", "pf2lora", "local"] and best.rows[0][3].startswith("+")
+    assert best.rows[0][:3] == ["dir", "pf2lora", "homlora, adapted"] and best.rows[0][3].startswith("+")
     behind = comparison_tables.leaders(read_folder(folder, "homlora"))
     gap = np.mean([accuracy(files["homlora", s]).mean() - accuracy(files["pf2lora", s]).mean() for s in (1, 2, 3)])
     assert behind.rows[0][:3] == ["dir", "pf2lora", "pf2lora"]
@@ -202,7 +203,28 @@ def test_methods_made_to_be_adapted_are_judged_after_adaptation(tmp_path):
     assert np.allclose([run.headline for run in cell.runs], [accuracy(file, "adapted").mean() for file in files])
     means, spread = comparison_tables.scores(found, "")
     assert "Judged after adaptation" in means.note
+    ticks = [text.get_text() for text in comparison_figures.by_method(found).figure.axes[0].get_yticklabels()]
+    assert ticks == ["per-fedavg, adapted"]
     assert cells_of(spread, "per-fedavg")["best 10%"] == shown([accuracy(file, "adapted").max() for file in files])
+
+
+def test_a_method_that_is_better_when_adapted_stands_before_the_reference(tmp_path):
+    folder = Folder(tmp_path)
+    files = {(where, method, seed): folder.add(method, seed, where, partition_seed=seed, **how)
+             for where in ("a", "b") for seed in (1, 2)
+             for method, how in (("pf2lora", {"lift": 0.2}), ("homlora", METHODS["homlora"]))}
+    found = read_folder(folder.close())
+    ours = [accuracy(files["a", "pf2lora", seed]).mean() for seed in (1, 2)]
+    theirs = [accuracy(files["a", "homlora", seed], "adapted").mean() for seed in (1, 2)]
+    before = [accuracy(files["a", "homlora", seed]).mean() for seed in (1, 2)]
+    assert np.mean(before) < np.mean(ours) < np.mean(theirs)
+    leaders, overview = comparison_tables.leaders(found), comparison_tables.overview(found)
+    assert leaders.rows[0][:3] == ["a", "homlora, adapted", "homlora, adapted"]
+    assert leaders.rows[0][3].startswith(f"−{np.mean(theirs) - np.mean(ours):.2f} [")
+    assert [row[:2] for row in overview.rows] == [
+        ["pf2lora", shown(ours)], ["homlora", shown(before)], ["homlora, adapted", shown(theirs) + " *"]]
+    for table in (leaders, overview):
+        assert "Adapted: after the most local steps recorded, on a copy" in table.note
 
 
 def test_the_lowest_loss_of_a_generation_is_the_first(tmp_path):
@@ -451,6 +473,29 @@ def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
     assert r"strong \& cold" in latex and r"$\pm$" in latex
     assert report.main([str(tmp_path / "sweep"), "--output", str(tmp_path / "again"), "--details", "0"]) == 0
     assert (tmp_path / "again" / "report.html").read_text() == html
+
+
+def test_an_interval_beyond_the_axis_ends_in_an_arrow(tmp_path, three):
+    def arrows(plot, markers):
+        lines = [line for line in plot.figure.axes[0].lines if line.get_marker() in markers]
+        return {line.get_marker() for line in lines}, [text.get_text() for text in plot.figure.legends[0].get_texts()]
+
+    sideways, upright = (CARETLEFT, CARETRIGHT), (CARETDOWN, CARETUP)
+    found, legend = arrows(comparison_figures.by_method(read_folder(three[0])), sideways)
+    assert not found and "interval goes on" not in legend
+    folder = Folder(tmp_path / "wide")
+    for seed, lift in ((1, 0.1), (2, 0.4)):
+        for rank in ("2", "8"):
+            folder.add(f"pf2lora {rank}", seed, algorithm="pf2lora", lift=lift, rank=int(rank))
+    wide = read_folder(folder.close())
+    found, legend = arrows(comparison_figures.by_method(wide), sideways)
+    assert found == set(sideways) and "interval goes on" in legend
+    (ablated,) = comparison_tables.ablations(wide)
+    plot = comparison_figures.ablation(wide, ablated)
+    found, legend = arrows(plot, upright)
+    assert found == set(upright) and "interval goes on" in legend
+    low, high = plot.figure.axes[0].get_ylim()
+    assert all(low <= y <= high for line in plot.figure.axes[0].lines for y in line.get_ydata())
 
 
 def test_a_single_evaluation_is_no_curve(tmp_path, three):
