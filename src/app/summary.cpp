@@ -356,7 +356,7 @@ void print_summary(std::ostream& out, const RunSummary& summary) {
   if (summary.rounds_done < summary.rounds) {
     out << "stopped after " << summary.rounds_done << " of " << summary.rounds << " rounds; --resume goes on";
   } else {
-    out << summary.rounds << " rounds done";
+    out << summary.rounds << (summary.rounds == 1 ? " round done" : " rounds done");
   }
   out << ", " << format_duration(summary.seconds) << '\n';
   print_accuracy(out, summary);

@@ -88,7 +88,7 @@ def test_a_profile_that_cannot_be_written_is_refused_before_the_run(small_text, 
 
 def test_a_profile_that_fails_at_the_end_costs_nothing_of_the_run(tmp_path):
     done = run({**MATRIX, "rounds": 1, "output": tmp_path / "run", "profile": "/dev/full", "progress": "lines"}, 2)
-    assert "cannot be written to /dev/full" in done.stdout and "1 rounds done" in done.stdout
+    assert "cannot be written to /dev/full" in done.stdout and "1 round done" in done.stdout
     assert analysis.load(tmp_path / "run").sizes["round"] == 1 and not (tmp_path / "run" / "segments").exists()
 
 
