@@ -36,8 +36,9 @@ std::string idle_ranks(const RunPlan& plan) {
   for (size_t rank = 0; rank < plan.groups_by_rank.size(); ++rank)
     if (plan.groups_by_rank[rank] == 0) idle.push_back(int64_t(rank));
   if (idle.empty()) return "";
-  return "without a group of clients in round " + std::to_string(plan.first_round) + ": ranks " +
-         shortened_list(idle) + "; start fewer ranks, or give a smaller --lockstep or more clients";
+  return "without a group of clients in round " + std::to_string(plan.first_round) +
+         (idle.size() == 1 ? ": rank " : ": ranks ") + shortened_list(idle) +
+         "; start fewer ranks, or give a smaller --lockstep or more clients";
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.

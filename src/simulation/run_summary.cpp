@@ -84,10 +84,10 @@ RunSummary RunRecorder::summary(double seconds) const {
     }
   for (size_t phase = 0; phase < kPhaseNames.size(); ++phase)
     summary.phases.push_back({kPhaseNames[phase], phase_seconds_[phase]});
-  summary.files = {{"results", directory_.results()},
-                   {"adapters", directory_.adapters()},
-                   {"checkpoint", directory_.checkpoint()},
-                   {"options", directory_.options()}};
+  summary.files = {{"results", directory_.results()}};
+  if (summary.rounds_done == summary.rounds) summary.files.push_back({"adapters", directory_.adapters()});
+  summary.files.push_back({"checkpoint", directory_.checkpoint()});
+  summary.files.push_back({"options", directory_.options()});
   return summary;
 }
 

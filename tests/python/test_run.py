@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -205,6 +206,16 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_bits_of_an_uninterrupted_one(f
         assert not np.isnan(file["train_loss"][...]).all(axis=1).any()
     run({**options, "resume": True, "progress": "off"}, second)
     assert_same(digests(tmp_path / "run"), long_matrix[1])
+
+
+def test_a_stopped_run_sums_up_what_there_is(tmp_path):
+    options = {**MATRIX, "rounds": 3, "output": tmp_path / "run", "progress": "lines"}
+    for change, code in (({"max-hours": 1e-6}, 85), ({"resume": True, "max-hours": 0}, 0)):
+        page = run({**options, **change}, 2, code=code).stdout
+        summary, files = page.split("\nFiles\n")
+        assert ("stopped after 1 of 3 rounds" in summary) != ("3 rounds done" in summary)
+        named = {Path(line.split()[1]) for line in files.splitlines() if line.startswith("  ")}
+        assert named == {path for path in (tmp_path / "run").iterdir() if path.suffix in (".h5", ".ini")}
 
 
 @pytest.mark.parametrize("change", [{}, {"spectral-penalty": 0.01}, {"algorithm": "local", "head": "personal"},

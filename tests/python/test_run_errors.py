@@ -248,7 +248,7 @@ def test_overwrite_replaces_the_programs_files_and_no_others(tmp_path):
 def test_a_dry_run_checks_everything_and_writes_nothing(small_text, tmp_path):
     done = run({**small_text, "output": tmp_path / "run", "dry-run": True}, 4)
     assert not (tmp_path / "run").exists() and not done.stderr
-    assert "without a group of clients in round 1: ranks 3; start fewer" in done.stdout, done.stdout
+    assert "without a group of clients in round 1: rank 3; start fewer" in done.stdout, done.stdout
     # 5 clients in lockstep 2 are 3 groups: a forecast for 1, 2 and 3 ranks, of which one computes all the time.
     heading, *rows = done.stdout[done.stdout.index("  on ranks"):].splitlines()[:4]
     assert [row.split()[0] for row in rows] == ["1", "2", "3"] and rows[0].split()[-1] == "100.0%"
