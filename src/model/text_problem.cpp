@@ -40,7 +40,7 @@ void check_fits(const TokenDataset& dataset, const ModelConfig& config, const Op
     if (const int64_t most = std::ranges::max(dataset.token_types); most >= types)
       throw InputError(options.data + " has tokens of type " + std::to_string(most) + ", but " +
                        options.model + " tells " + std::to_string(types) +
-                       " apart (type_vocab_size); prepare it again with " + "jobs/prepare.py --model " +
+                       " apart (type_vocab_size); prepare it again with jobs/prepare.py --model " +
                        options.model);
   for (int64_t i = 0; i < dataset.size(); ++i)
     if (const int64_t length = dataset.offsets[size_t(i) + 1] - dataset.offsets[size_t(i)];
