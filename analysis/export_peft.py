@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from . import command, export_readme, measure
 from .architectures import ARCHITECTURES, Architecture, beside, by_module, folded
@@ -189,8 +189,8 @@ def export(run, output, client: int | None = None, model=None, base=None, task: 
     inside = "" if task == "features" else f"{row.body}."
     pairs = of_exact_scale({inside + module: pair for module, pair in by_module(one_lora(parts), row).items()})
     base = str(base or _absolute(model or options["model"]))
-    _write(output, pairs, head, row.classifier, config(pairs, row, task, base),
-           export_readme.text(data, client, parts, pairs, head, row.dense, task, base))
+    _write(output, _files(pairs, head, row.classifier, config(pairs, row, task, base),
+                          export_readme.text(data, client, parts, pairs, head, row.dense, task, base)))
     return output
 
 
@@ -199,26 +199,42 @@ def _absolute(model) -> str:
     return str(Path(model).resolve() if Path(model).is_dir() else model)
 
 
-def _write(output: Path, pairs: dict[str, Pair], head: Head | None, classifier: str, settings: dict, readme: str):
-    """The files of a folder, which must be new or empty; the one by which PEFT knows it last."""
-    output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()):
-        raise FileExistsError(f"{output} is not empty")
-    tensors = {}
+def _files(pairs: dict[str, Pair], head: Head | None, classifier: str, settings: dict, readme: str) -> dict[str, bytes]:
+    """What a folder holds, by the names of its files; the one by which PEFT knows it last."""
+    files, tensors = {}, {}
     for module, pair in pairs.items():
         tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"] = pair.down, pair.up
     if head:
-        _save(output / "head.safetensors", head.tensors())
+        files["head.safetensors"] = _stored(head.tensors())
         if settings["modules_to_save"]:
             tensors[f"{classifier}.weight"], tensors[f"{classifier}.bias"] = head.weight, head.bias
-    _save(output / "adapter_model.safetensors", {f"base_model.model.{path}": t for path, t in tensors.items()})
-    (output / "README.md").write_text(readme, encoding="utf-8")
-    (output / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    files["adapter_model.safetensors"] = _stored({f"base_model.model.{path}": t for path, t in tensors.items()})
+    files["README.md"] = readme.encode()
+    files["adapter_config.json"] = (json.dumps(settings, indent=2) + "\n").encode()
+    return files
 
 
-def _save(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    save_file({name: np.ascontiguousarray(t, dtype=np.float32) for name, t in tensors.items()}, path,
-              metadata={"format": "pt"})
+def _stored(tensors: dict[str, np.ndarray]) -> bytes:
+    return save({name: np.ascontiguousarray(t, dtype=np.float32) for name, t in tensors.items()},
+                metadata={"format": "pt"})
+
+
+def _write(output: Path, files: dict[str, bytes]) -> None:
+    """Writes files into a folder, which must be new or empty; nothing is left of them where one cannot be written."""
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    if output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (output / name).write_bytes(content)
+    except BaseException:
+        for name in files:
+            (output / name).unlink(missing_ok=True)
+        for folder in made:
+            if folder.is_dir():
+                folder.rmdir()
+        raise
 
 
 def main(arguments=None) -> int:

@@ -4,6 +4,8 @@ and the scores that the program recorded."""
 from __future__ import annotations
 
 import json
+import os
+import resource
 import textwrap
 
 import h5py
@@ -202,6 +204,41 @@ def gpt2(folder):
     model = transformers.GPT2LMHeadModel(config).eval()
     model.save_pretrained(folder)
     return model
+
+
+def gpt2_run(folder, random):
+    gpt2(folder / "model")
+    pair = random.normal(size=(3, 12)), random.normal(size=(12, 3)), 0.5
+    return write_run(folder / "run", folder / "model", {("common", f"h.{i}.attn.c_proj"): pair for i in range(2)})
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_disk_without_room_is_one_message_and_nothing_is_left(tmp_path, existing, capsys):
+    directory, output = gpt2_run(tmp_path, np.random.default_rng(1)), tmp_path / "new" / "out"
+    if existing:
+        output.mkdir(parents=True)
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code = export(directory, "--common", "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr()
+    assert code == 2 and not told.out
+    assert told.err.startswith("error: the folder cannot be written: ") and told.err.count("\n") == 1
+    assert list(tmp_path.glob("new/*")) == ([output] if existing else []) and not list(output.glob("*"))
+    assert (tmp_path / "new").exists() == existing
+
+
+def test_all_files_follow_the_umask(tmp_path):
+    directory, before = gpt2_run(tmp_path, np.random.default_rng(1)), os.umask(0o027)
+    try:
+        assert export(directory, "--common", "--output", tmp_path / "out") == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == dict.fromkeys(("README.md", "adapter_config.json", "adapter_model.safetensors"), 0o640)
 
 
 @pytest.mark.parametrize("client", [1, None])
