@@ -204,11 +204,16 @@ class Pair:
     combines: str = "adds"
 
     def update(self, client: int | None = None) -> np.ndarray:
-        """scale * up @ down, [out, in]; of one client where the pair is the clients' own."""
+        """scale * up @ down, [out, in]; of one client where the pair is the clients' own.
+
+        Throws ValueError without a client, IndexError for one that there is not.
+        """
         if self.down.ndim == 2:
             return self.scale * self.up @ self.down
         if client is None:
             raise ValueError("the pair is the clients' own: say which client")
+        if not 0 <= client < len(self.down):
+            raise IndexError(f"there is no client {client}; there are 0 to {len(self.down) - 1}")
         return self.scale * self.up[client] @ self.down[client]
 
 
@@ -223,10 +228,13 @@ class Adapters:
     attrs: dict = field(default_factory=dict)
 
     def update(self, site: str, client: int) -> np.ndarray:
-        """What client adds to the frozen matrix of a site, [out, in]; throws KeyError for an unknown site."""
+        """What client adds to the frozen matrix of a site, [out, in].
+
+        Throws KeyError for an unknown site, IndexError for an unknown client, ValueError where a gate mixes the pairs.
+        """
         own, common = self.client.get(site), self.common.get(site)
         if own is None and common is None:
-            raise KeyError(site)
+            raise KeyError(f"there is no site {site}; there are {', '.join(dict.fromkeys([*self.common, *self.client]))}")
         if "gated" in [pair.combines for pair in (own, common) if pair]:
             raise ValueError(f"the pairs of {site} are mixed by a gate: their sum has no meaning")
         parts = [common.update()] if common and (own is None or own.combines != "replaces") else []

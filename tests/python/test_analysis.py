@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -191,6 +192,17 @@ def test_adapters_add_up_to_the_dense_update(tmp_path):
             file.move(f"client/{site}/{old}", f"client/{site}/{new}")
     own = 8 * arrays[f"client/{site}/D"][2] @ arrays[f"client/{site}/C"][2]
     np.testing.assert_allclose(analysis.load_adapters(tmp_path).update(site, 2), own, rtol=1e-6)
+
+
+def test_sites_and_clients_that_are_not_there_are_named(tmp_path):
+    adapters_file(tmp_path / "adapters.h5", clients=3)
+    adapters = analysis.load_adapters(tmp_path)
+    with pytest.raises(KeyError, match=re.escape(f"there is no site nowhere; there are {SITES[0]}, {SITES[1]}")):
+        adapters.update("nowhere", 0)
+    for client in (-1, 3):
+        for update in (adapters.update, lambda site, k: adapters.client[site].update(k)):
+            with pytest.raises(IndexError, match=f"there is no client {client}; there are 0 to 2"):
+                update(SITES[0], client)
 
 
 def test_a_dense_update_stands_beside_the_pairs(tmp_path):
@@ -497,14 +509,19 @@ def test_pairs_are_counted_and_a_single_one_stands_without_an_interval(seeds):
     assert apart.note.endswith("Not a single pair: homlora.") and [row[0] for row in apart.rows] == ["majority class"]
 
 
-def test_the_recipe_of_the_format_page_reads_what_load_reads(text_file, monkeypatch):
+def test_the_recipe_of_the_format_page_reads_what_load_reads(text_file, tmp_path, monkeypatch):
     page = (ROOT / "analysis" / "FORMAT.md").read_text()
     recipe = [line[4:] for line in page.splitlines() if line.startswith("    ")]
-    assert recipe[0] == "import h5py" and len(recipe) == 6
-    monkeypatch.chdir(text_file.parents[1])
+    assert recipe[0] == "import h5py, numpy as np" and len(recipe) == 7
+    text_file = shutil.copytree(text_file.parent, tmp_path / "run") / "results.h5"
+    with h5py.File(text_file, "r+") as file:
+        file["total_singular_values"][-1, 1] = np.nan
+    monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec("\n".join(recipe).replace("results/run/", "run/"), found)
     run = analysis.load(text_file)
     np.testing.assert_allclose(found["accuracy"], run.personal_accuracy.values[-1])
-    np.testing.assert_array_equal(found["learned_rank"],
-                                  ranks.numerical_rank(run.total_singular_values.values[-1]).mean(axis=1))
+    expected = ranks.numerical_rank(run.total_singular_values.values[-1])
+    assert expected.dtype == found["ranks"].dtype == np.float64 and np.isnan(expected[1]).all()
+    np.testing.assert_array_equal(found["ranks"], expected)
+    np.testing.assert_array_equal(found["learned_rank"], expected.mean(axis=1))
