@@ -1,6 +1,7 @@
 """Rank measures of singular values s [..., k] along the last axis, descending; leading axes are kept.
 
-Zero spectra, and spectra of length 0, have rank 0 in every measure; a spectrum with a NaN has rank NaN.
+Zero spectra, and spectra of length 0, have rank 0 in every measure; a spectrum with a NaN, which was not recorded, has
+rank NaN. That is why counts are float64 too.
 
 Two measures look for the floor of noise. Rules that estimate it from the median of all singular values (Gavish and
 Donoho, IEEE Trans. Inf. Theory 60, 2014) have nothing to hold on to here: of an m x n product of rank k = r + r~ all
