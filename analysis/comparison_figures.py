@@ -14,7 +14,8 @@ from .comparison import Comparison, contenders
 from .comparison_tables import Ablation, judged_after
 from .measure import capital
 from .runs import AS_THEY_ARE, PERMUTED, show
-from .style import ADAPTED, GREY, LINES, WIDTH, Look, Plot, canvas, configuration_styles, legend_below, score_axis, styled
+from .style import (ADAPTED, GREY, LINES, WIDTH, Look, Plot, canvas, configuration_styles, legend_below, score_axis,
+                    styled)
 from .tables import marked
 
 _ACROSS = 3  # panels in a row

@@ -56,7 +56,7 @@ def overview(comparison: Comparison) -> Table | None:
         for contender in comparison.contenders(setting):
             text = plus_minus(contender.cell.over_seeds(contender.value), comparison.measure.digits)
             rows[contender.name][setting] = text + (" *" if contender.name in [b.name for b in best] else "")
-    table.rows = [[name, *(texts.get(setting, DASH) for setting in comparison.settings)] for name, texts in rows.items()]
+    table.rows = [[name, *(texts.get(where, DASH) for where in comparison.settings)] for name, texts in rows.items()]
     table.note = "Mean ± standard deviation over seeds. *: the best of its setting." + _kinds_told(comparison)
     return table
 

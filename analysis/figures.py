@@ -15,6 +15,7 @@ from .style import (ADAPTED, FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plo
                     configuration_styles, legend_below, names_height, score_axis, styled)
 from .tables import judged_after, marked
 
+LEAST_SHARE = 1 / 300  # of the longest bar: what is shorter leaves no colour in print
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
 _FEWEST_OF_BAND = 10  # clients below which they span all of them
@@ -124,8 +125,8 @@ def score_by_reading(groups: list[Configuration]) -> Plot | None:
         return None
     return Plot(f"{measure.short}_by_reading",
                 f"Personal {measure.name} by round, mean over the clients that read their labels as they are, and over "
-                "those that read them through a permutation of the classes." + _seed_bands(groups) + judged_after(groups),
-                _panels_by_round(groups, list(curves.items())))
+                "those that read them through a permutation of the classes." + _seed_bands(groups)
+                + judged_after(groups), _panels_by_round(groups, list(curves.items())))
 
 
 def _seed_bands(groups: list[Configuration]) -> str:
@@ -374,17 +375,36 @@ def time_by_phase(groups: list[Configuration]) -> Plot | None:
     return _time_of_one(timed[0].first) if sum(len(g.runs) for g in timed) == 1 else _time_of_many(timed)
 
 
+def _phase_colour(phase: str) -> str:
+    return PHASE.get(phase, GREY)
+
+
+def _phase_name(phase: str) -> str:
+    return phase.replace("_", "-")
+
+
 def _stack(axes, values: dict, places, horizontal: bool, width: float = 0.8) -> dict:
     base, handles = np.zeros(len(places)), {}
     for phase, seconds in values.items():
-        colour = PHASE.get(phase, GREY)
+        colour = _phase_colour(phase)
         if horizontal:
             axes.barh(places, seconds, width, left=base, color=colour)
         else:
             axes.bar(places, seconds, width, bottom=base, color=colour)
         base = base + seconds
-        handles[phase.replace("_", "-")] = Patch(color=colour)
+        handles[_phase_name(phase)] = Patch(color=colour)
+    longest = 1.05 * base.max(initial=0) or 1
+    axes.set(**{"xlim" if horizontal else "ylim": (0, longest)})
     return handles
+
+
+def _visible(parts: list[dict]) -> tuple[list[str], str]:
+    """Phases that can be seen in stacks {phase: seconds}, and what a caption says of the others."""
+    seen = {phase: any(part[phase].max(initial=0) > LEAST_SHARE * sum(part.values()).max(initial=0) for part in parts)
+            for phase in parts[0]}
+    left_out = ", ".join(_phase_name(phase) for phase in seen if not seen[phase])
+    told = f" Too short to be seen, and left out: {left_out}." if left_out else ""
+    return [phase for phase in seen if seen[phase]], told
 
 
 def _time_of_one(run: Run) -> Plot:
@@ -393,19 +413,18 @@ def _time_of_one(run: Run) -> Plot:
     processes = seconds.shape[2]
     figure = canvas(3.1)
     left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    by_round = {p: seconds.mean(axis=2)[:, i] for i, p in enumerate(phases)}
+    by_process = {p: seconds.sum(axis=0)[i] for i, p in enumerate(phases)}
+    shown, left_out = _visible([by_round, by_process])
     if len(rounds) <= 60:
-        by_round = seconds.mean(axis=2)
-        handles = _stack(left, {p: by_round[:, i] for i, p in enumerate(phases)}, rounds, False)
+        handles = _stack(left, {p: by_round[p] for p in shown}, rounds, False)
     else:
-        mean = seconds.mean(axis=2).T
-        left.stackplot(rounds, mean, colors=[PHASE.get(p, GREY) for p in phases], linewidth=0)
-        handles = {p.replace("_", "-"): Patch(color=PHASE.get(p, GREY)) for p in phases}
+        areas = left.stackplot(rounds, [by_round[p] for p in shown], linewidth=0, colors=[*map(_phase_colour, shown)])
+        handles = dict(zip(map(_phase_name, shown), areas))
     left.set_title("by round, mean over processes" if processes > 1 else "by round")
     left.set_ylabel("seconds")
     _round_axis(left)
-    totals = seconds.sum(axis=0)
-    _stack(right, {p: totals[i] for i, p in enumerate(phases)}, np.arange(processes), True,
-           0.7 if processes <= 32 else 1.0)
+    _stack(right, {p: by_process[p] for p in shown}, np.arange(processes), True, 0.7 if processes <= 32 else 1.0)
     right.set_title("by process, all rounds")
     right.set_xlabel("seconds")
     right.set_ylabel("process (MPI rank)")
@@ -414,7 +433,7 @@ def _time_of_one(run: Run) -> Plot:
     left.grid(axis="x", visible=False)
     right.grid(axis="y", visible=False)
     legend_below(figure, handles)
-    return Plot("time_by_phase", "Wall time by phase of the round, as each process measured it.", figure)
+    return Plot("time_by_phase", f"Wall time by phase of the round, as each process measured it.{left_out}", figure)
 
 
 def _time_of_many(groups: list[Configuration]) -> Plot:
@@ -422,8 +441,9 @@ def _time_of_many(groups: list[Configuration]) -> Plot:
     axes = figure.subplots()
     totals = [[run.phase_totals() for run in g.runs] for g in groups]
     phases = list(dict.fromkeys(p for t in totals for one in t for p in one))
-    handles = _stack(axes, {p: np.array([np.mean([one.get(p, 0.0) for one in t]) for t in totals]) for p in phases},
-                     np.arange(len(groups)), True, 0.66)
+    means = {p: np.array([np.mean([one.get(p, 0.0) for one in t]) for t in totals]) for p in phases}
+    shown, left_out = _visible([means])
+    handles = _stack(axes, {p: means[p] for p in shown}, np.arange(len(groups)), True, 0.66)
     axes.set_yticks(np.arange(len(groups)), [g.label for g in groups])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -431,4 +451,4 @@ def _time_of_many(groups: list[Configuration]) -> Plot:
     axes.set_xlabel("seconds, all rounds")
     legend_below(figure, handles)
     seeds = ", and over seeds" if any(len(g.runs) > 1 for g in groups) else ""
-    return Plot("time_by_phase", f"Wall time by phase, mean over processes{seeds}.", figure)
+    return Plot("time_by_phase", f"Wall time by phase, mean over processes{seeds}.{left_out}", figure)

@@ -234,7 +234,8 @@ class Adapters:
         """
         own, common = self.client.get(site), self.common.get(site)
         if own is None and common is None:
-            raise KeyError(f"there is no site {site}; there are {', '.join(dict.fromkeys([*self.common, *self.client]))}")
+            known = dict.fromkeys([*self.common, *self.client])
+            raise KeyError(f"there is no site {site}; there are {', '.join(known)}")
         if "gated" in [pair.combines for pair in (own, common) if pair]:
             raise ValueError(f"the pairs of {site} are mixed by a gate: their sum has no meaning")
         parts = [common.update()] if common and (own is None or own.combines != "replaces") else []

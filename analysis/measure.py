@@ -39,6 +39,7 @@ class Measure:
     classes: bool = False  # whether the majority class and the entropy of labels say anything
     further: tuple[Further, ...] = ()
     note: str = ""
+    loss_unit: str = "nats"  # of what is trained on
     scored_by: tuple[str, str] | None = None  # the module that scores recorded answers, and by what
 
     # ---- names ----
@@ -142,10 +143,11 @@ def capital(text: str) -> str:
 
 
 _LOSS = Further("{}_mean_loss", "loss, nats", 3, pooled=True)
-MATRIX = Measure("matrix problem", "relative_error", "error", "relative error", "", 1, 2, (-math.inf, math.inf), False)
+MATRIX = Measure("matrix problem", "relative_error", "error", "relative error", "", 1, 2, (-math.inf, math.inf), False,
+                 loss_unit="")
 TASKS = {row.task: row for row in (
     Measure("classification", "{}_accuracy", "accuracy", "accuracy", "%", 100, 1, (0, 100), classes=True, further=(_LOSS,)),
-    Measure("regression", "{}_pearson", "pearson", "Pearson correlation", "", 1, 3, (-1, 1), further=(
+    Measure("regression", "{}_pearson", "pearson", "Pearson correlation", "", 1, 3, (-1, 1), loss_unit="", further=(
         Further("{}_spearman", "Spearman", 3),
         Further("{}_mean_loss", "squared error", 3, pooled=True))),
     Measure("span", "{}_accuracy", "accuracy", "span accuracy", "%", 100, 1, (0, 100), further=(_LOSS,),

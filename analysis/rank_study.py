@@ -14,6 +14,9 @@ from .runs import EXECUTION, PERMUTED, Configuration, Run, same_partition, show
 MEASURES = (*ranks.MEASURES, ranks.NOISE_EDGE)
 RATIO, OVERLAP = "‖s′ D C‖ / ‖s B A‖", "subspace overlap"
 TERMS = ("total", "own")
+# What a quantity must differ by between clients: subspaces end where singular values fall below 1e-2 of the largest,
+# and an overlap that is 1 but for that moves in the third digit.
+LEAST_DIFFERENCE = {OVERLAP: 5e-3}
 ENTROPY, EXAMPLES, LOSS, GAIN, OVER_LOCAL = ("label entropy", "training examples", "final training loss",
                                              "personal gain", "gain over local-only")
 TARGET, ERROR = "target rank", "relative error"
@@ -38,14 +41,14 @@ def has_ranks(run: Run) -> bool:
 
 
 def measure(run: Run, record: int = -1) -> dict[str, dict[str, np.ndarray]]:
-    """{total, own: {measure: [client, site]}} at a spectrum, of the clients that train; own only where there is one.
+    """{total, own: {measure: [client, site]}} at a spectrum, of the clients that train; own where the total is a sum.
 
     The noise-edge rank of the own term counts what is above the noise that shows in the client's total.
     """
     total = run.data["total_singular_values"].values[record][run.trained]
     own = run.data["client_singular_values"].values[record][run.trained]
     found = {"total": ranks.measures(total)}
-    if own.shape[-1] and not np.isnan(own).all() and run.spectra("common") is not None:
+    if run.terms == ["common", "client", "total"]:
         found["own"] = ranks.measures(own)
     shapes = np.stack([run.data["site_rows"].values, run.data["site_columns"].values], axis=1)
     for term in found:
@@ -237,8 +240,12 @@ class Subject:
     @cached_property
     def correlations(self) -> dict[tuple[str, str, str, bool], statistics.Correlation]:
         """{(term, measure, cause, of ranks): correlation over clients}, over seeds where there are several."""
-        return {(*effect, cause, rank): statistics.correlation_over_seeds(zip(values, by), rank)
-                for effect, values in self.effects.items() for cause, by in self.causes.items() for rank in (True, False)}
+        return {(*effect, cause, rank): statistics.correlation_over_seeds(zip(self.apart(effect), by), rank)
+                for effect in self.effects for cause, by in self.causes.items() for rank in (True, False)}
+
+    def apart(self, effect: tuple[str, str]) -> list[np.ndarray]:
+        """A row of `effects`, each run's clients as one value where they differ by less than LEAST_DIFFERENCE."""
+        return [statistics.told_apart(values, LEAST_DIFFERENCE.get(effect[1], 0.0)) for values in self.effects[effect]]
 
     @property
     def knows_ranks(self) -> bool:
@@ -316,8 +323,8 @@ class Study:
         other = self.control(subject)
         if other is None:
             return {}
-        return {effect: statistics.spread_ratio(values, other.effects[effect])
-                for effect, values in subject.effects.items() if effect in other.effects}
+        return {effect: statistics.spread_ratio(subject.apart(effect), other.apart(effect))
+                for effect in subject.effects if effect in other.effects}
 
 
 def study(configurations: list[tuple[Configuration, str, str]]) -> Study:

@@ -70,7 +70,7 @@ def by_site(subject: Subject) -> Plot | None:
     targets = list(dict.fromkeys(data["site_target"].values.tolist()))
     cause = next((name for name in (ENTROPY, EXAMPLES) if name in subject.causes), None)
     order = np.argsort(subject.causes[cause][0], kind="stable") if cause else np.arange(subject.clients)
-    figure = canvas(0.4 + len(targets) * min(2.6, 0.9 + 0.16 * subject.clients), width=max(3.2, 2.4 * len(values)))
+    figure = canvas(0.4 + len(targets) * min(2.75, 1.05 + 0.16 * subject.clients), width=max(3.2, 2.4 * len(values)))
     grid = figure.subplots(len(targets), len(values), squeeze=False)
     for column, (name, of) in enumerate(values.items()):
         low, high = np.nanmin(of), np.nanmax(of)
@@ -79,7 +79,7 @@ def by_site(subject: Subject) -> Plot | None:
             axes = grid[row, column]
             image = axes.imshow(of[order][:, at], aspect="auto", cmap="viridis", vmin=low, vmax=high,
                                 interpolation="nearest")
-            axes.set_title(f"{name}: {target}" if column == 0 else name, fontsize=8)
+            axes.set_title(f"{name}\n{target}", fontsize=8)
             axes.set_xticks(range(len(at)), [str(layer) for layer in data["layer"].values[at]], fontsize=6.5)
             if len(at) > 12:
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
@@ -138,6 +138,8 @@ def entropy_rank_relations(subject: Subject) -> Plot | None:
 def _cause_label(subject: Subject, name: str) -> str:
     if name == ENTROPY:
         return "label entropy of the client, nats"
+    if name == rank_study.LOSS:
+        return ", ".join(part for part in (name, subject.first.measure.loss_unit) if part)
     difference = "personal − common" if subject.first.measure.higher_is_better else "common − personal"
     return name.replace(rank_study.GAIN, difference)
 

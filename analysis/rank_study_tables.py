@@ -136,10 +136,9 @@ def by_client(subject: Subject) -> list[Table]:
         order = np.argsort(causes[by], kind="stable")
     shown = order if n <= CLIENTS_SHOWN else order[np.linspace(0, n - 1, CLIENTS_SHOWN).round().astype(int)]
     names, found = _clients(subject), []
-    for term in TERMS:
-        if (term, MEASURES[0]) not in subject.effects:
-            continue
-        extra = _names(subject) if term == "own" else []
+    terms = [term for term in TERMS if (term, MEASURES[0]) in subject.effects]
+    for term in terms:
+        extra = _names(subject) if term == terms[-1] else []
         table = Table(f"Clients: rank of the {_TERM[term]}", ["client", *causes, *(SHORT[m] for m in MEASURES), *extra])
         for k in shown:
             cells = [_cause(name, values[k]) for name, values in causes.items()]

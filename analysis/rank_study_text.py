@@ -10,7 +10,7 @@ import numpy as np
 
 from . import ranks
 from .rank_study import ENTROPY, GIVEN, LEVEL, MEASURES, OVERLAP, RATIO, Study, Subject
-from .statistics import FEWEST, Correlation
+from .statistics import FEWEST, Correlation, constant
 from .table import number, small
 
 # The measures of the known-rank problem that count singular values, so that they can be right or wrong.
@@ -82,7 +82,9 @@ def _opening(subject: Subject) -> list[str]:
         return []
     values = np.concatenate(subject.effects["total", COUNTS[0]])
     low, high = (f"{round(float(f(values)), 1):g}" for f in (np.nanmin, np.nanmax))
-    how = f"{COUNTS[0]} of common and own part together, mean over sites"
+    of = ("common and own part together" if subject.two_levels else
+          "what a client adds" if subject.first.adds else "a client's own pair, which is not added to the common one")
+    how = f"{COUNTS[0]} of {of}, mean over sites"
     return [f"All {over(subject)} have the same learned rank, {low} ({how})." if low == high else
             f"The learned rank is between {low} and {high} ({over(subject)}; {how})."]
 
@@ -227,7 +229,12 @@ def _between_levels(subject: Subject) -> list[str]:
     for name, what in ((RATIO, "norm ratio ‖s′ D C‖ / ‖s B A‖"), (OVERLAP, "overlap of common and own subspace")):
         if ("", name) not in subject.effects:
             continue
-        values = np.concatenate(subject.effects["", name])
+        values = np.concatenate(subject.apart(("", name)))
+        if all(constant(v[~np.isnan(v)]) for v in subject.apart(("", name))):
+            low, high = (number(float(f(values)), 2) for f in (np.nanmin, np.nanmax))
+            text = low if low == high else f"{low} to {high} by seed"
+            found.append(f"The {what} is the same for every client, {text}.")
+            continue
         parts, none = [], []
         for cause in subject.causes if subject.has_intervals else ():
             c = subject.correlations["", name, cause, True]

@@ -119,7 +119,7 @@ class Run:
         return groups if all(chosen.any() for chosen in groups.values()) else {}
 
     def clients(self, name: str, evaluation: int = -1, step: int = -1) -> np.ndarray | None:
-        """A variable [.., client, ..] at an evaluation (and adaptation step), [client, ..]; None where it has no value."""
+        """A variable [.., client, ..] at an evaluation (and adaptation step), [client, ..]; None without a value."""
         if name not in self.data:
             return None
         values = self.data[name]
@@ -175,6 +175,17 @@ class Run:
             return None
         values = values.isel(spectrum=-1).values
         return None if np.isnan(values).all() else values
+
+    @property
+    def adds(self) -> bool:
+        """Whether a client's own pair, where it has one, is added to the common one: else the total is that pair's."""
+        return self.data.sizes["total_index"] != self.data.sizes["client_index"]
+
+    @property
+    def terms(self) -> list[str]:
+        """Kinds of spectra that were recorded, but for a total that is the own pair's."""
+        kinds = ("common", "client", "total") if self.adds else ("common", "client")
+        return [kind for kind in kinds if self.spectra(kind) is not None]
 
     def client_rank_measure(self, measure: str, kind: str = "total") -> np.ndarray | None:
         """Mean over sites of a rank measure, [client]."""

@@ -10,7 +10,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from . import ranks, statistics
 from .figures import FEW_CLIENTS
 from .runs import Configuration, Run
-from .style import FEW_POINTS, GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles, legend_below, styled
+from .style import (ALONE, FEW_POINTS, GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles,
+                    legend_below, styled)
 
 _COLUMNS = 6
 _MOST_LAYERS = 12
@@ -46,8 +47,8 @@ def _panel_sites(run: Run) -> tuple[list[list[int]], str]:
 @styled
 def singular_spectra(run: Run) -> Plot | None:
     """Singular values of common, own and total adapters by layer and target; clients as thin lines."""
-    values = {kind: run.spectra(kind) for kind in ("total", "client", "common")}
-    values = {kind: v for kind, v in values.items() if v is not None and np.nanmax(v) > 0}
+    values = {kind: run.spectra(kind) for kind in reversed(run.terms)}
+    values = {kind: v for kind, v in values.items() if np.nanmax(v) > 0}
     if not values:
         return None
     if len(values) == 2:
@@ -86,11 +87,22 @@ def singular_spectra(run: Run) -> Plot | None:
         grid[last, c].set_xlabel("index", fontsize=8)
     figure.supylabel("singular value", fontsize=9)
     order = [kind for kind in ("common", "client", "total") if kind in values]
-    legend_below(figure, {TERM_NAME[kind]: Line2D([], [], color=TERM[kind], linestyle=TERM_LINE[kind], linewidth=2)
+    names = _term_names(run)
+    legend_below(figure, {names[kind]: Line2D([], [], color=TERM[kind], linestyle=TERM_LINE[kind], linewidth=2)
                           for kind in order})
     each = "each client a thin line" if few else "median and 5th to 95th percentile over clients"
-    return Plot("singular_spectra", f"Singular values of the scaled adapters after round {_round(run)}; own and total: "
-                f"{each}.{note}", figure)
+    return Plot("singular_spectra", f"Singular values of the scaled adapters after round {_round(run)}; "
+                f"{'own and total' if run.adds else 'own'}: {each}.{note}{_alone_note(run)}", figure)
+
+
+def _term_names(run: Run) -> dict[str, str]:
+    """What legends call the terms."""
+    return TERM_NAME if run.adds else TERM_NAME | ALONE
+
+
+def _alone_note(run: Run) -> str:
+    """What captions say where a client's pair is not added to the common one."""
+    return "" if run.adds else " A client's own pair is not added to the common one: there is no total beside it."
 
 
 def _round(run: Run) -> int:
@@ -119,13 +131,13 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
     """Entropy and numerical rank over the spectra taken: by term for one configuration, of the total for several."""
     if all(g.first.data.sizes["spectrum"] < 2 for g in groups):
         return None
-    one = len(groups) == 1
-    kinds = ("client", "total", "common") if one else ("total",)
+    one, first = len(groups) == 1, groups[0].first
+    names = _term_names(first)
     styles = configuration_styles([g.first.algorithm for g in groups])
     figure, handles = canvas(3.0 + 0.12 * (0 if one else len(groups))), {}
     for axes, name in zip(figure.subplots(1, 2), _SHOWN):
         for group, look in zip(groups, styles):
-            for kind in kinds:
+            for kind in reversed(first.terms) if one else ("total",):
                 data = group.first.data[f"{kind}_singular_values"]
                 if not data.size or np.isnan(data.values).all():
                     continue
@@ -141,7 +153,7 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
                     chosen = by_client[:, group.first.trained]
                     axes.fill_between(x, chosen.min(axis=1), chosen.max(axis=1), color=line["color"], alpha=0.15, linewidth=0)
                     middle = chosen.mean(axis=1)
-                (handles[TERM_NAME[kind] if one else group.label],) = axes.plot(x, middle, **line)
+                (handles[names[kind] if one else group.label],) = axes.plot(x, middle, **line)
         axes.set_title(name)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
@@ -149,15 +161,16 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
     if not handles:
         return None
     if one:
-        handles = {name: handles[name] for name in TERM_NAME.values() if name in handles}
+        handles = {name: handles[name] for name in names.values() if name in handles}
     legend_below(figure, handles)
     what = "of the scaled terms" if one else "of the total adapter (first seed)"
+    note = _alone_note(first) if one else ""
     return Plot("ranks_by_round", f"Ranks {what} by round, mean over sites. Line: mean over clients; band: smallest to "
-                "largest client.", figure)
+                f"largest client.{note}", figure)
 
 
 def _relation(axes, x, y, x_label: str) -> None:
-    """A scatter with Spearman's rho, its 95% interval and n above it."""
+    """A scatter with Spearman's rho, its 95% interval and the number of clients above it."""
     size = 22 if len(x) <= 100 else 7
     axes.scatter(x, y, s=size, color=GREEN, alpha=0.85 if len(x) <= 100 else 0.4, linewidths=0)
     rho, low, high, n = statistics.spearman(x, y)
@@ -165,7 +178,7 @@ def _relation(axes, x, y, x_label: str) -> None:
         told = "too few distinct values"
     else:
         told = f"ρ = {rho:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
-    axes.set_title(f"{told}, n = {n}".replace("-", "−"), fontsize=8.5)
+    axes.set_title(f"{told}, {n} clients".replace("-", "−"), fontsize=8.5)
     axes.set_xlabel(x_label)
     positive = x[~np.isnan(x)]
     if x_label.startswith("training") and positive.size and positive.min() > 0 and positive.max() > 20 * positive.min():
@@ -259,9 +272,7 @@ def rank_bars(run: Run) -> Plot | None:
         axes.set_xlabel("numerical rank (1e-2) of the total")
         axes.set_ylabel("clients")
     else:
-        series = {kind: run.client_rank_measure("numerical rank (1e-2)", kind) for kind in ("common", "client")}
-        series = {kind: v for kind, v in series.items() if v is not None}
-        series["total"] = total
+        series = {kind: run.client_rank_measure("numerical rank (1e-2)", kind) for kind in run.terms}
         width, x = 0.8 / len(series), np.arange(n)
         for i, (kind, v) in enumerate(series.items()):
             heights = np.full(n, v) if np.ndim(v) == 0 else v[chosen]
@@ -269,7 +280,7 @@ def rank_bars(run: Run) -> Plot | None:
         axes.set_xticks(x, [str(c) for c in chosen])
         axes.set_xlabel("client")
         axes.set_ylabel("numerical rank (1e-2)")
-        legend_below(figure, {TERM_NAME[kind]: Patch(color=TERM[kind]) for kind in series})
+        legend_below(figure, {_term_names(run)[kind]: Patch(color=TERM[kind]) for kind in series})
     axes.grid(axis="x", visible=False)
-    return Plot("rank_by_client", f"Numerical rank at 1e-2 of the largest singular value, after round {_round(run)}.",
-                figure)
+    return Plot("rank_by_client", f"Numerical rank at 1e-2 of the largest singular value, after round {_round(run)}."
+                + _alone_note(run), figure)

@@ -73,6 +73,15 @@ def constant(values) -> bool:
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
+def told_apart(values, least: float) -> np.ndarray:
+    """Values as they are, or all as their mean where they differ by no more than `least`."""
+    values = np.asarray(values, dtype=float)
+    known = _valid(values)
+    if not known.size or np.ptp(known) > least:
+        return values
+    return np.where(np.isnan(values), np.nan, known.mean())
+
+
 def fisher_interval(value: float, n: int, rank: bool) -> tuple[float, float]:
     """95% interval of a correlation by Fisher's z, NaN for n < FEWEST.
 

@@ -26,6 +26,7 @@ ADAPTED = "adapted by local steps"  # in legends, of models that are shown besid
 MEASURE = {"personal": BLUE, "common": ORANGE, "adapted": GREEN, "majority": GREY}
 TERM = {"common": ORANGE, "client": BLUE, "total": GREEN}
 TERM_NAME = {"common": "common, s B A", "client": "own, s′ D C", "total": "total"}
+ALONE = {"client": "own pair, alone"}  # of TERM_NAME, where it is not added to the common one
 TERM_LINE = {"common": (0, (3.2, 1.6)), "client": "-", "total": "-"}  # drawn last, common lets the others show through
 PHASE = {"train": BLUE, "move": PINK, "all_reduce": ORANGE, "evaluate": GREEN, "spectra": SKY, "write": GREY}
 METHOD = {

@@ -165,8 +165,8 @@ def class_scores(run: Run) -> Table | None:
         values = [value for score in scores for value in (statistics.macro_mean(score(matrices)),
                                                           float(score(matrices.sum(axis=0))))]
         table.rows.append([label, *(number(value, 3) for value in values)])
-    table.note = ("Mean: over clients, each on its own test examples, without those where a score has no value: MCC where "
-                  "the test examples are of one class alone, F1 where a class is neither among them nor answered.")
+    table.note = ("Mean: over clients, each on its own test examples, without those where a score has no value: MCC "
+                  "where these are of one class alone, F1 where a class is neither among them nor answered.")
     return table if table.rows else None
 
 
@@ -253,9 +253,9 @@ def _learned_ranks(run: Run) -> dict:
 def rank_summary(run: Run) -> Table | None:
     """Rank measures at the last spectrum: mean over sites, then mean [smallest, largest] over clients."""
     table = Table(f"Ranks after round {int(run.data['spectrum'].values[-1]) if run.data.sizes['spectrum'] else DASH}: "
-                  f"{run.title}", ["measure", "common", "own", "total"])
-    kinds = {"common": run.spectra("common"), "client": run.spectra("client"), "total": run.spectra("total")}
-    if all(values is None for values in kinds.values()):
+                  f"{run.title}", ["measure", "common", "own", *(["total"] if run.adds else [])])
+    kinds = {kind: run.spectra(kind) for kind in ("common", "client", *(["total"] if run.adds else []))}
+    if not run.terms:
         return None
     for name, measure in ranks.MEASURES.items():
         row = [name]
@@ -272,6 +272,8 @@ def rank_summary(run: Run) -> Table | None:
             row.append(text)
         table.rows.append(row)
     table.note = "Of the scaled terms. Mean over sites; over clients: mean [smallest, largest]."
+    if not run.adds:
+        table.note += " A client's own pair is not added to the common one: there is no total beside it."
     return table
 
 
@@ -405,7 +407,8 @@ def paired_differences(groups: list[Configuration]) -> Table | None:
     rows, unpaired = [], []
     for g in groups:
         for kind in ("personal", "adapted", "majority"):
-            if (g is groups[0] and kind == g.first.deployed) or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
+            itself = g is groups[0] and kind == g.first.deployed
+            if itself or g.first.is_matrix or (kind == "majority" and g is not groups[0]):
                 continue
             pairs = [(run, reference[run.seed]) for run in g.runs if run.seed in reference]
             differences = [headline(run, kind) - headline(other, other.deployed) for run, other in pairs
@@ -422,6 +425,7 @@ def paired_differences(groups: list[Configuration]) -> Table | None:
         return None
     what = capital(measure.difference(f"macro mean {measure.name}"))
     note = (f"{what}; reference: {groups[0].first.deployed} {measure.name} of {groups[0].label}. Paired by seed, where "
-            f"both runs hold the same partition; 95% t-interval.{measure.sign}{unpaired_note(unpaired)}{judged_after(groups)}")
+            f"both runs hold the same partition; 95% t-interval.{measure.sign}{unpaired_note(unpaired)}"
+            + judged_after(groups))
     return Table(f"Paired differences to {groups[0].label}",
                  ["configuration", measure.name, "seeds", "difference", "95% interval"], rows, note)

@@ -94,8 +94,10 @@ def spectra(rng, records, clients, sites, rank, own, growth):
 
 def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, lift=0.25, adapted=(), held_out=0,
              common=True, partition_seed=None, processes=2, permuted=(), task="classification", classes=4, names=None,
-             **options):
+             adds=True, **options):
     """A text run whose accuracies grow by round; the partition depends on partition_seed (the seed) alone.
+
+    Where a client's pair does not add to the common one, it is within the common one's subspace, but for rounding.
 
     The clients `permuted` read every label as the next class. A run of no rounds has been evaluated as it starts."""
     rng = np.random.default_rng([seed, len(algorithm), clients])
@@ -155,7 +157,11 @@ def text_run(path, *, algorithm="pf2lora", seed=1, clients=8, rounds=3, own=2, l
         variables["adapted_loss"] = (dimensions, (1.1 - skill[:, None] + gain) * n)
     _of_task(variables, task)
     dimensions = ("spectrum", "client", "site")
-    for name, values in spectra(rng, records, clients, len(SITES), 4, own, 0.2 + rng.random(clients)).items():
+    learned = spectra(rng, records, clients, len(SITES), 4, own, 0.2 + rng.random(clients))
+    if not adds:
+        learned["total_singular_values"] = learned["client_singular_values"]
+        learned["subspace_overlap"] = 1 - 1e-3 * rng.random(learned["subspace_overlap"].shape)
+    for name, values in learned.items():
         last = {"common_singular_values": ("spectrum", "site", "common_index"),
                 "client_singular_values": (*dimensions, "client_index"),
                 "total_singular_values": (*dimensions, "total_index")}.get(name, dimensions)

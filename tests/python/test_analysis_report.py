@@ -142,6 +142,14 @@ def test_relations_leave_out_what_is_the_same_for_every_client(tmp_path):
     assert plot.caption.endswith("every client: energy rank (95%) (2), training examples (60).")
 
 
+def test_a_pair_that_is_not_added_to_the_common_one_has_no_total_beside_it(tmp_path):
+    (run,) = runs.read([text_run(tmp_path / "results.h5", algorithm="hetlora", own=4, adds=False)])
+    for plot in (spectra.singular_spectra(run), spectra.ranks_by_round(runs.group([run]))):
+        assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["common, s B A", "own pair, alone"]
+        assert "A client's own pair is not added to the common one" in plot.caption
+    assert tables.rank_summary(run).columns == ["measure", "common", "own"]
+
+
 def test_common_and_total_of_equal_rank_are_both_seen(tmp_path):
     """The mean of the total's ranks 3 and 5 is the common one's 4."""
     (run,) = runs.read([matrix_run(tmp_path / "results.h5")])
@@ -181,7 +189,8 @@ def test_methods_made_to_be_adapted_are_compared_after_adaptation(tmp_path):
     gap = groups[2].first.score("personal").mean() - adapted.mean()
     assert ["pf2lora", "personal", "1", f"{gap:+.2f}".replace("-", "−"), "1 seed, no interval"] in paired.rows
     plot = figures.score_by_client(groups)
-    drawn = [(line.get_markerfacecolor(), line.get_color(), sorted(line.get_ydata())) for line in plot.figure.axes[0].lines]
+    drawn = [(line.get_markerfacecolor(), line.get_color(), sorted(line.get_ydata()))
+             for line in plot.figure.axes[0].lines]
     colours = [look.colour for look in style.configuration_styles([g.first.algorithm for g in groups])]
     expected = [(colours[0], colours[0], adapted), (colours[1], colours[1], groups[1].first.score("personal")),
                 ("white", colours[1], groups[1].first.score("adapted")),
@@ -230,6 +239,22 @@ def test_the_example_shows_both_figures_side_by_side(reported, tmp_path):
     assert len(ink) > 1500 and 0.05 < ink[: len(ink) // 3].mean() and parts.size > 2
     picture = matplotlib.image.imread(ROOT / "analysis" / "example.png")
     assert abs(picture.shape[1] - len(ink)) < 200
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_phases_too_short_to_be_seen_are_left_out_and_bars_end_before_the_edge(tmp_path, several):
+    names = ("pf2lora", "ditto") if several else ("pf2lora",)
+    groups = runs.group(runs.read([text_run(tmp_path / n / "results.h5", clients=3, algorithm=n) for n in names]))
+    for group in groups:
+        seconds = group.first.data["phase_seconds"]
+        seconds[:] = np.broadcast_to(np.array([300, 0.01, 0.2, 100, 3, 0.9])[:, None], seconds.shape)
+    plot = figures.time_by_phase(groups)
+    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["train", "evaluate", "spectra"]
+    assert plot.caption.endswith(" Too short to be seen, and left out: move, all-reduce, write.")
+    for axes in plot.figure.axes:
+        sideways = axes.get_xlabel().startswith("seconds")
+        ends = [bar.get_x() + bar.get_width() if sideways else bar.get_y() + bar.get_height() for bar in axes.patches]
+        assert 1.02 * max(ends) < (axes.get_xlim() if sideways else axes.get_ylim())[1]
 
 
 def test_many_clients_are_aggregated_without_mixing_readers(tmp_path):

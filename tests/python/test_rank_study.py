@@ -14,7 +14,8 @@ import scipy.stats
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from analysis import rank_study, rank_study_page, rank_study_tables, rank_study_text, ranks, report, runs, statistics  # noqa: E402
+from analysis import (rank_study, rank_study_figures, rank_study_page, rank_study_tables, rank_study_text,  # noqa: E402
+                      ranks, report, runs, statistics)
 from results_files import matrix_run, text_run  # noqa: E402
 
 INTERVAL = re.compile(r"(−?\d\.\d\d) \[(−?\d\.\d\d), (−?\d\.\d\d)\]")
@@ -231,6 +232,33 @@ def test_an_interval_that_holds_0_is_never_called_an_effect(tmp_path, strength):
                 assert all(low > 0 or high < 0 for _, low, high in
                            [[float(v.replace("−", "-")) for v in i] for i in INTERVAL.findall(part)])
     assert seen["no relation"] and (seen["rise"] or strength < 1)
+
+
+def test_a_pair_that_is_not_added_to_the_common_one_is_told_as_such(tmp_path):
+    path = text_run(tmp_path / "results.h5", algorithm="hetlora", own=4, adds=False)
+    found = study_of(path)
+    (subject,) = found.subjects
+    text = " ".join(rank_study_text.findings(found, subject))
+    assert "of a client's own pair, which is not added to the common one, mean over sites" in text
+    assert "together" not in text and "own term" not in text and "r~" not in text
+    assert "The overlap of common and own subspace is the same for every client, 1.00." in text
+    correlations, _ = rank_study_tables.correlations(subject)
+    assert next(row for row in correlations.rows if row[0] == rank_study.OVERLAP)[1:] == ["–"] * len(subject.causes)
+    assert not [row for row in correlations.rows if row[0].endswith(", own")]
+    (by_client,) = rank_study_tables.by_client(subject)
+    assert by_client.columns[-2:] == [rank_study.RATIO, rank_study.OVERLAP]
+
+
+def test_figures_say_what_they_show_without_their_captions(tmp_path):
+    paths = [text_run(tmp_path / str(seed) / "results.h5", clients=4, seed=seed) for seed in (1, 2)]
+    (subject,) = study_of(*paths).subjects
+    drawn = rank_study_figures.by_site(subject).figure.axes
+    titles = [axes.get_title("left") for axes in drawn if axes.get_title("left")]
+    assert titles == [f"{name}\n{target}" for target in ("query", "value")
+                      for name in ("entropy rank, total", rank_study.RATIO, rank_study.OVERLAP)]
+    axes = rank_study_figures.entropy_rank_relations(subject).figure.axes
+    assert {panel.get_title("left").split(", ")[-1] for panel in axes} == {"4 clients"}
+    assert "final training loss, nats" in [panel.get_xlabel() for panel in axes]
 
 
 def test_too_few_clients_for_intervals_are_told_once_and_intervals_left_out(tmp_path):
