@@ -83,9 +83,9 @@ NativeTransformer<T>::NativeTransformer(const TransformerWeights& weights, std::
 
 template <class T>
 std::string NativeTransformer<T>::backend() const {
-  const native::HalfKernels* half = network_.block.half();
+  const native::Bf16Kernels* bf16 = network_.block.bf16();
   return std::string("native ") + network_.kernels.name + " " + precision_name(options()) +
-         (half == nullptr ? "" : std::string(", products in ") + half->name);
+         (bf16 == nullptr ? "" : std::string(", products in ") + bf16->name);
 }
 
 // ---- under the lowest site --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 //
 // A float is the sum of three bf16 numbers. Of the nine products of the parts of two floats, the six larger
 // ones make theirs to about 2^-24 (Henry, Tang and Heinecke 2019, arXiv 1904.06376).
-#include "native/half.h"
+#include "native/bf16.h"
 
 namespace pf2lora::native {
 namespace {
@@ -14,7 +14,7 @@ struct AmxBf16 {
 };
 using V = Vector<AmxBf16, float>;
 using C = Tiles<AmxBf16, float>;
-using Numbers = HalfNumbers<AmxBf16>;
+using Numbers = Bf16Numbers<AmxBf16>;
 
 constexpr int64_t kPair = Numbers::kPair, kPanel = C::panel;
 constexpr int64_t kTile = 16;              // rows of a tile, each of 64 bytes
@@ -73,7 +73,7 @@ struct Amx {
   }
 
   static void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
-                          int64_t columns, Half* to) {
+                          int64_t columns, Bf16* to) {
     for (int64_t first = 0; first < columns; first += kPanel)
       for (int64_t begin = 0; begin < depth; begin += kDepth, to += kBlockB)
         for (int64_t i = 0; i < kDepth; ++i)
@@ -81,7 +81,7 @@ struct Amx {
             const int64_t k = begin + i, column = first + j;
             float rest = k < depth && column < columns ? from[k * from_depth + column * from_column] : 0;
             for (int part = 0; part < parts; ++part) {
-              const Half own = Numbers::rounded(rest);
+              const Bf16 own = Numbers::rounded(rest);
               to[((part * kTile + i / kPair) * kPanel + j) * kPair + i % kPair] = own;
               rest -= Numbers::number(own);
             }
@@ -96,10 +96,10 @@ struct Amx {
   }
 
   // `rows` of A from `from` on, at most kChunkRows, as blocks of 16 rows: those of a tile after one another.
-  static void cut_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Half* to) {
+  static void cut_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Bf16* to) {
     const int64_t blocks = blocks_of(depth);
     for (int64_t i = 0; i < rows; ++i, from += from_row) {
-      Half* own = to + i / kTile * blocks * kBlockA + i % kTile * kDepth;
+      Bf16* own = to + i / kTile * blocks * kBlockA + i % kTile * kDepth;
       for (int64_t k = 0; k < depth; k += kDepth, own += kBlockA) {
         const auto inside = depth - k < kDepth ? uint32_t((uint64_t(1) << (depth - k)) - 1) : ~uint32_t(0);
         cut(_mm512_maskz_loadu_ps(__mmask16(inside), from + k),
@@ -108,7 +108,7 @@ struct Amx {
     }
   }
   // 32 numbers. All parts but the last are rounded to nearest, and that is exact: 3 parts of 8 bits.
-  [[gnu::always_inline]] static void cut(__m512 low, __m512 high, Half* to) {
+  [[gnu::always_inline]] static void cut(__m512 low, __m512 high, Bf16* to) {
 #pragma GCC unroll 3
     for (int part = 0; part < parts; ++part, to += kTile * kDepth) {
       const __m512 own_low = part + 1 < parts ? nearest(low) : low;
@@ -125,20 +125,20 @@ struct Amx {
 
   // Tiles 0 to 3 are sums, 4 and 5 rows of A above each other (for both), 6 and 7 columns of B side by side.
   template <bool both>
-  [[gnu::always_inline]] static void multiply(const Half* a, const Half* below, const Half* b) {
+  [[gnu::always_inline]] static void multiply(const Bf16* a, const Bf16* below, const Bf16* b) {
     int own_a = -1, own_b = -1;
 #pragma GCC unroll 6
     for (const Meeting& meeting : kMeetings<parts>) {
       if (meeting.b != own_b) {
         own_b = meeting.b;
-        const Half* from = b + own_b * kDepth * kPanel;
-        _tile_loadd(6, from, kPanel * kPair * sizeof(Half));
-        _tile_loadd(7, from + kTile * kPair, kPanel * kPair * sizeof(Half));
+        const Bf16* from = b + own_b * kDepth * kPanel;
+        _tile_loadd(6, from, kPanel * kPair * sizeof(Bf16));
+        _tile_loadd(7, from + kTile * kPair, kPanel * kPair * sizeof(Bf16));
       }
       if (meeting.a != own_a) {
         own_a = meeting.a;
-        _tile_loadd(4, a + own_a * kTile * kDepth, kDepth * sizeof(Half));
-        if constexpr (both) _tile_loadd(5, below + own_a * kTile * kDepth, kDepth * sizeof(Half));
+        _tile_loadd(4, a + own_a * kTile * kDepth, kDepth * sizeof(Bf16));
+        if constexpr (both) _tile_loadd(5, below + own_a * kTile * kDepth, kDepth * sizeof(Bf16));
       }
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
@@ -154,14 +154,14 @@ struct Amx {
   struct Ahead {
     Rows<float> c;
     int64_t rows;
-    const Half* panel;
+    const Bf16* panel;
     int64_t begin, end;
   };
 
   // `sums` [16 or, for both, 32 rows, panel] = so many blocks of A times those of a panel of B.
   template <bool both>
-  static void sum(const Half* a, const Half* b, int64_t blocks, Ahead ahead, float* sums) {
-    const Half* below = a + blocks * kBlockA;
+  static void sum(const Bf16* a, const Bf16* b, int64_t blocks, Ahead ahead, float* sums) {
+    const Bf16* below = a + blocks * kBlockA;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -185,18 +185,18 @@ struct Amx {
     }
   }
 
-  static void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+  static void product(const Bf16Term& bf16, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                       Rows<float> c, const float* bias, bool add, float* memory) {
     const TileShapes shapes;
     _tile_loadconfig(&shapes);
-    const int64_t blocks = blocks_of(half.depth);
+    const int64_t blocks = blocks_of(bf16.depth);
     for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
       const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
       int64_t block = 0;
       do {  // once where there is no depth
         const int64_t some = blocks - block < kChunkBlocks ? blocks - block : kChunkBlocks;
         const bool first = block == 0;
-        chunk(half, block, some, first ? terms : std::span<const Term<float>>(), begin, end, columns,
+        chunk(bf16, block, some, first ? terms : std::span<const Term<float>>(), begin, end, columns,
               first ? Target<float>{c, bias, add} : Target<float>{c, nullptr, true}, memory);
         block += some;
       } while (block < blocks);
@@ -205,18 +205,18 @@ struct Amx {
   }
 
  private:
-  static constexpr int64_t kLine = 64 / sizeof(Half);  // of a cache
+  static constexpr int64_t kLine = 64 / sizeof(Bf16);  // of a cache
 
   // Rows [begin, end), at most kChunkRows, with so many blocks of the depth from `block` on.
-  static void chunk(const HalfTerm& half, int64_t block, int64_t blocks, std::span<const Term<float>> terms,
+  static void chunk(const Bf16Term& bf16, int64_t block, int64_t blocks, std::span<const Term<float>> terms,
                     int64_t begin, int64_t end, int64_t columns, const Target<float>& target, float* memory) {
     auto* const sums = memory;
-    auto* const a = reinterpret_cast<Half*>(memory + 2 * kTile * kPanel);  // only vectors and tiles read it
-    const int64_t first = block * kDepth, panel = blocks_of(half.depth) * kBlockB;
-    const int64_t depth = blocks * kDepth < half.depth - first ? blocks * kDepth : half.depth - first;
-    cut_rows(half.a + begin * half.a_row + first, half.a_row, end - begin, depth, a);
+    auto* const a = reinterpret_cast<Bf16*>(memory + 2 * kTile * kPanel);  // only vectors and tiles read it
+    const int64_t first = block * kDepth, panel = blocks_of(bf16.depth) * kBlockB;
+    const int64_t depth = blocks * kDepth < bf16.depth - first ? blocks * kDepth : bf16.depth - first;
+    cut_rows(bf16.a + begin * bf16.a_row + first, bf16.a_row, end - begin, depth, a);
     const int64_t steps = C::parts(end - begin, 2 * kTile);
-    const Half* b = half.b + block * kBlockB;
+    const Bf16* b = bf16.b + block * kBlockB;
     for (int64_t column = 0; column < columns; column += kPanel, b += panel)
       for (int64_t step = 0; step < steps; ++step) {
         const int64_t row = begin + step * 2 * kTile, left = end - row;
@@ -236,14 +236,14 @@ struct Amx {
 };
 
 template <int parts>
-constexpr HalfKernels table(const char* name) {
+constexpr Bf16Kernels table(const char* name) {
   using Own = Amx<parts>;
   return {name, Own::panels_size, Own::pack_panels, Own::scratch, Own::product};
 }
 
 }  // namespace
 
-constinit const HalfKernels amx_bf16 = table<1>("amx bf16");
-constinit const HalfKernels amx_bf16x3 = table<3>("amx bf16x3");
+constinit const Bf16Kernels amx_bf16 = table<1>("amx bf16");
+constinit const Bf16Kernels amx_bf16x3 = table<3>("amx bf16x3");
 
 }  // namespace pf2lora::native

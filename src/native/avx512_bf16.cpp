@@ -1,5 +1,5 @@
 // x86-64 with AVX512_BF16: VDPBF16PS adds the products of 16 pairs of bf16 numbers to 16 sums.
-#include "native/half.h"
+#include "native/bf16.h"
 
 namespace pf2lora::native {
 namespace {
@@ -9,7 +9,7 @@ struct Avx512Bf16 {
 };
 using V = Vector<Avx512Bf16, float>;
 using C = Tiles<Avx512Bf16, float>;
-using Numbers = HalfNumbers<Avx512Bf16>;
+using Numbers = Bf16Numbers<Avx512Bf16>;
 
 constexpr int64_t kPair = Numbers::kPair;
 constexpr int64_t kChunkRows = 8 * Avx512Bf16::tile_rows;  // of A, converted at a time
@@ -28,7 +28,7 @@ int64_t panels_size(int64_t depth, int64_t columns) {
 
 // Rows of B in pairs, [depth / 2, panel, 2] of each panel after another, 0 beyond the last row and column.
 void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int64_t depth, int64_t columns,
-                 Half* to) {
+                 Bf16* to) {
   const int64_t padded = round_up<Avx512Bf16>(columns, C::panel);
   for (int64_t first = 0; first < padded; first += C::panel)
     for (int64_t k = 0; k < depth; k += kPair)
@@ -36,11 +36,11 @@ void pack_panels(const float* from, int64_t from_depth, int64_t from_column, int
         for (int64_t i = k; i < k + kPair; ++i)
           *to++ = i < depth && column < columns
                       ? Numbers::rounded(from[i * from_depth + column * from_column])
-                      : Half(0);
+                      : Bf16(0);
 }
 
 // `from` [rows, depth] rounded to `to` [rows, to_row], 0 beyond depth; less than 2 vectors of that.
-void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Half* to, int64_t to_row) {
+void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth, Bf16* to, int64_t to_row) {
   constexpr int64_t step = 2 * V::count;
   for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
     int64_t k = 0;
@@ -58,10 +58,10 @@ void round_rows(const float* from, int64_t from_row, int64_t rows, int64_t depth
   }
 }
 
-struct HalfSum {
-  const Half* a;  // rows [first, ...) of A, rounded
+struct Bf16Sum {
+  const Bf16* a;  // rows [first, ...) of A, rounded
   int64_t first, pairs;
-  const HalfTerm& half;
+  const Bf16Term& bf16;
   const Term<float>* terms;
   int64_t count;
   const Target<float>& target;
@@ -71,9 +71,9 @@ struct HalfSum {
     V::Lanes sums[height][vectors];
     C::start(target, tile, sums);
     const int64_t a_row = pairs * kPair;
-    const Half* left = a + (tile.row - first) * a_row;
-    const Half* right = half.b + tile.column * a_row;
-    C::Ahead ahead(tile, right + pairs * kPair * C::panel, pairs * kPair * C::panel * int64_t(sizeof(Half)),
+    const Bf16* left = a + (tile.row - first) * a_row;
+    const Bf16* right = bf16.b + tile.column * a_row;
+    C::Ahead ahead(tile, right + pairs * kPair * C::panel, pairs * kPair * C::panel * int64_t(sizeof(Bf16)),
                    pairs);
     for (int64_t k = ahead.steps(); k > 0; --k, left += kPair, right += kPair * C::panel) {
       ahead.ask();
@@ -89,7 +89,7 @@ struct HalfSum {
  private:
   // sums += a pair of columns of A's rows times a pair of rows of B.
   template <int height, int vectors>
-  [[gnu::always_inline]] static void add_outer(const Half* left, int64_t a_row, const Half* right,
+  [[gnu::always_inline]] static void add_outer(const Bf16* left, int64_t a_row, const Bf16* right,
                                                V::Lanes (&sums)[height][vectors]) {
     __m512bh b[vectors];
 #pragma GCC unroll 2
@@ -104,15 +104,15 @@ struct HalfSum {
   }
 };
 
-void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+void product(const Bf16Term& bf16, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
              Rows<float> c, const float* bias, bool add, float* memory) {
   const Target<float> target{c, bias, add};
-  auto* rounded_rows = reinterpret_cast<Half*>(memory);  // only vector loads and stores, which may alias
+  auto* rounded_rows = reinterpret_cast<Bf16*>(memory);  // only vector loads and stores, which may alias
   for (int64_t begin = 0; begin < rows; begin += kChunkRows) {
     const int64_t end = begin + kChunkRows < rows ? begin + kChunkRows : rows;
-    round_rows(half.a + begin * half.a_row, half.a_row, end - begin, half.depth, rounded_rows,
-               whole_pairs(half.depth));
-    const HalfSum sum{rounded_rows,          begin, whole_pairs(half.depth) / kPair, half, terms.data(),
+    round_rows(bf16.a + begin * bf16.a_row, bf16.a_row, end - begin, bf16.depth, rounded_rows,
+               whole_pairs(bf16.depth));
+    const Bf16Sum sum{rounded_rows,          begin, whole_pairs(bf16.depth) / kPair, bf16, terms.data(),
                       int64_t(terms.size()), target};
     C::run(sum, begin, end, columns);
   }
@@ -120,6 +120,6 @@ void product(const HalfTerm& half, std::span<const Term<float>> terms, int64_t r
 
 }  // namespace
 
-constinit const HalfKernels avx512_bf16{"bf16", panels_size, pack_panels, scratch, product};
+constinit const Bf16Kernels avx512_bf16{"bf16", panels_size, pack_panels, scratch, product};
 
 }  // namespace pf2lora::native

@@ -4,6 +4,6 @@
 
 namespace pf2lora::native {
 
-extern const HalfKernels avx512_bf16, amx_bf16, amx_bf16x3;
+extern const Bf16Kernels avx512_bf16, amx_bf16, amx_bf16x3;
 
 }  // namespace pf2lora::native

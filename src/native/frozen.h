@@ -22,7 +22,7 @@ template <class T>
 struct FrozenMatrix {
   const std::shared_ptr<const std::byte>* block = nullptr;
   size_t begin = 0;                   // in the block
-  const HalfKernels* half = nullptr;  // whose panels they are; nullptr: those of Kernels<T>
+  const Bf16Kernels* bf16 = nullptr;  // whose panels they are; nullptr: those of Kernels<T>
   int64_t depth = 0;
   template <class Number>
   const Number* panels() const {
@@ -36,7 +36,7 @@ class FrozenBlock {
  public:
   FrozenBlock(const Kernels<T>& kernels, Storage storage)
       : kernels_(kernels),
-        half_(storage == Storage::bf16     ? kernels.bf16
+        bf16_(storage == Storage::bf16     ? kernels.bf16
               : storage == Storage::bf16x3 ? kernels.bf16x3
                                            : nullptr) {}
   FrozenBlock(const FrozenBlock&) = delete;
@@ -45,16 +45,16 @@ class FrozenBlock {
   // Element (k, j) at from[k * from_depth + j * from_column]. What it returns lives as long as this block.
   FrozenMatrix<T> add(std::shared_ptr<const T> from, int64_t from_depth, int64_t from_column, int64_t depth,
                       int64_t columns) {
-    const FrozenMatrix<T> matrix{&block_, bytes_, half_, depth};
-    bytes_ += round_up(half_ == nullptr ? size_t(kernels_.panels_size(depth, columns)) * sizeof(T)
-                                        : size_t(half_->panels_size(depth, columns)) * sizeof(Half));
+    const FrozenMatrix<T> matrix{&block_, bytes_, bf16_, depth};
+    bytes_ += round_up(bf16_ == nullptr ? size_t(kernels_.panels_size(depth, columns)) * sizeof(T)
+                                        : size_t(bf16_->panels_size(depth, columns)) * sizeof(Bf16));
     sources_.push_back({std::move(from), from_depth, from_column, columns, matrix});
     return matrix;
   }
 
   // Of all matrices, and what may be read beyond the last.
   size_t bytes() const { return bytes_ + kAlignment * sizeof(T); }
-  const HalfKernels* half() const { return half_; }
+  const Bf16Kernels* bf16() const { return bf16_; }
 
   void lay_out(const FilledMemory& memory) {
     block_ = memory(bytes(), [&](std::byte* to) {
@@ -78,12 +78,12 @@ class FrozenBlock {
       pack_panels(from.get(), from_depth, from_column, matrix.depth, columns, panels);
     };
     if constexpr (std::is_same_v<T, float>)
-      if (half_ != nullptr) return pack(half_->pack_panels, reinterpret_cast<Half*>(to));
+      if (bf16_ != nullptr) return pack(bf16_->pack_panels, reinterpret_cast<Bf16*>(to));
     pack(kernels_.pack_panels, reinterpret_cast<T*>(to));
   }
 
   const Kernels<T>& kernels_;
-  const HalfKernels* const half_;
+  const Bf16Kernels* const bf16_;
   size_t bytes_ = 0;
   std::vector<Source> sources_;  // until they are laid out
   std::shared_ptr<const std::byte> block_;
@@ -97,10 +97,10 @@ void product(const Pass<T>& pass, const FrozenMatrix<T>& frozen, const T* a, int
              const std::type_identity_t<T>* bias, bool add) {
   const TeamKernels<T>& kernels = pass.kernels;
   if constexpr (std::is_same_v<T, float>)
-    if (frozen.half != nullptr && a != nullptr) {
-      const Numbers<T> scratch = pass.pool.take(kernels.half_scratch(*frozen.half, rows, frozen.depth));
-      const HalfTerm term{a, a_row, frozen.depth, frozen.template panels<Half>()};
-      return kernels.half_product(*frozen.half, term, {others.begin(), others.size()}, rows, columns, c, bias,
+    if (frozen.bf16 != nullptr && a != nullptr) {
+      const Numbers<T> scratch = pass.pool.take(kernels.bf16_scratch(*frozen.bf16, rows, frozen.depth));
+      const Bf16Term term{a, a_row, frozen.depth, frozen.template panels<Bf16>()};
+      return kernels.bf16_product(*frozen.bf16, term, {others.begin(), others.size()}, rows, columns, c, bias,
                                   add, scratch.get());
     }
   const T* panels = frozen.template panels<T>();

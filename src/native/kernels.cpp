@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "native/half_tables.h"
+#include "native/bf16_tables.h"
 #include "native/table.h"
 
 namespace pf2lora::native {
@@ -34,8 +34,8 @@ bool may_use_tiles() {
 #endif
 }
 
-std::vector<const HalfKernels*> supported_half_kernels() {
-  std::vector<const HalfKernels*> tables;
+std::vector<const Bf16Kernels*> supported_bf16_kernels() {
+  std::vector<const Bf16Kernels*> tables;
   if (!supported(Processor::avx512) || !__builtin_cpu_supports("avx512bf16")) return tables;
   if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && may_use_tiles())
     tables.push_back(&amx_bf16);
@@ -45,8 +45,8 @@ std::vector<const HalfKernels*> supported_half_kernels() {
 
 Kernels<float> best_avx512() {
   Kernels<float> table = avx512_float;
-  if (half_kernels().empty()) return table;
-  table.bf16 = half_kernels().front();
+  if (bf16_kernels().empty()) return table;
+  table.bf16 = bf16_kernels().front();
   if (table.bf16 == &amx_bf16) table.bf16x3 = &amx_bf16x3;
   return table;
 }
@@ -77,9 +77,9 @@ Processor this_processor() {
   return Processor::plain;
 }
 
-std::span<const HalfKernels* const> half_kernels() {
+std::span<const Bf16Kernels* const> bf16_kernels() {
 #ifdef __x86_64__
-  static const std::vector<const HalfKernels*> tables = supported_half_kernels();
+  static const std::vector<const Bf16Kernels*> tables = supported_bf16_kernels();
   return tables;
 #else
   return {};

@@ -52,27 +52,27 @@ struct Rows {
   int64_t row = 0;
 };
 
-using Half = uint16_t;  // a bf16 number: the upper half of a float
+using Bf16 = uint16_t;  // a bf16 number: the upper half of a float
 
-// A [rows, depth] and B as HalfKernels::pack_panels wrote it.
-struct HalfTerm {
+// A [rows, depth] and B as Bf16Kernels::pack_panels wrote it.
+struct Bf16Term {
   const float* a = nullptr;
   int64_t a_row = 0;
   int64_t depth = 0;
-  const Half* b = nullptr;
+  const Bf16* b = nullptr;
 };
 
 // Products of float32 numbers whose factors become bf16 numbers, or sums of them; their sums are float32.
-struct HalfKernels {
+struct Bf16Kernels {
   const char* name;  // of the instructions
   // Numbers that `to` of pack_panels holds.
   int64_t (*panels_size)(int64_t depth, int64_t columns);
   // B, element (k, j) at from[k * from_depth + j * from_column], in the order in which product() reads it.
   void (*pack_panels)(const float* from, int64_t from_depth, int64_t from_column, int64_t depth,
-                      int64_t columns, Half* to);
+                      int64_t columns, Bf16* to);
   int64_t (*scratch)(int64_t rows, int64_t depth);  // numbers that a product needs
-  // As Kernels::product(), with `half` before the terms.
-  void (*product)(const HalfTerm& half, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
+  // As Kernels::product(), with `bf16` before the terms.
+  void (*product)(const Bf16Term& bf16, std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                   Rows<float> c, const float* bias, bool add, float* scratch);
 };
 
@@ -102,7 +102,7 @@ struct Kernels {
 
   // Only in tables of float, and nullptr where the processor has none: products of factors rounded to bf16,
   // and of factors that are sums of three bf16 numbers, as exact as those of float32.
-  const HalfKernels *bf16 = nullptr, *bf16x3 = nullptr;
+  const Bf16Kernels *bf16 = nullptr, *bf16x3 = nullptr;
 
   // Layer norm of x = a + b (b may be nullptr), all [rows, width]: normal = (x - mean) * scale with scale
   // [rows] = 1 / sqrt(variance + epsilon), out = gain * normal + shift.
@@ -180,7 +180,7 @@ template <class T>
 const Kernels<T>& kernels(Processor processor = this_processor());
 
 // The products of factors rounded to bf16 that this machine has, the best first.
-std::span<const HalfKernels* const> half_kernels();
+std::span<const Bf16Kernels* const> bf16_kernels();
 
 extern template const Kernels<float>& kernels<float>(Processor);
 extern template const Kernels<double>& kernels<double>(Processor);

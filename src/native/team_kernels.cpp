@@ -78,13 +78,13 @@ void TeamKernels<T>::product(std::span<const Term<T>> terms, int64_t rows, int64
 }
 
 template <class T>
-int64_t TeamKernels<T>::half_scratch(const HalfKernels& half, int64_t rows, int64_t depth) const {
-  return half.scratch(rows, depth) * threads();
+int64_t TeamKernels<T>::bf16_scratch(const Bf16Kernels& bf16, int64_t rows, int64_t depth) const {
+  return bf16.scratch(rows, depth) * threads();
 }
 
 // Panels, no more parts than threads: each part cuts all of A into bf16 numbers.
 template <class T>
-void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
+void TeamKernels<T>::bf16_product(const Bf16Kernels& bf16, const Bf16Term& term,
                                   std::span<const Term<float>> terms, int64_t rows, int64_t columns,
                                   Rows<float> c, const float* bias, bool add, float* scratch) const {
   const int64_t panel = this->panel, panels = this->panels(columns);
@@ -92,9 +92,9 @@ void TeamKernels<T>::half_product(const HalfKernels& half, const HalfTerm& term,
   share(most, 2 * rows * columns * term.depth, [&](int64_t begin, int64_t end, int64_t thread) {
     const int64_t first = panels * begin / most, column = first * panel;
     const OwnTerms<float> own(terms, 0, first);
-    half.product({term.a, term.a_row, term.depth, term.b + half.panels_size(term.depth, column)}, own.terms(),
+    bf16.product({term.a, term.a_row, term.depth, term.b + bf16.panels_size(term.depth, column)}, own.terms(),
                  rows, std::min(columns, panels * end / most * panel) - column, {c.data + column, c.row},
-                 at(bias, column), add, scratch + thread * half.scratch(rows, term.depth));
+                 at(bias, column), add, scratch + thread * bf16.scratch(rows, term.depth));
   });
 }
 

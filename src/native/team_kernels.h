@@ -22,9 +22,9 @@ class TeamKernels : public Kernels<T> {
 
   void product(std::span<const Term<T>> terms, int64_t rows, int64_t columns, Out c, const T* bias,
                bool add) const;
-  // HalfKernels::product, for T = float.
-  int64_t half_scratch(const HalfKernels& half, int64_t rows, int64_t depth) const;
-  void half_product(const HalfKernels& half, const HalfTerm& term, std::span<const Term<float>> terms,
+  // Bf16Kernels::product, for T = float.
+  int64_t bf16_scratch(const Bf16Kernels& bf16, int64_t rows, int64_t depth) const;
+  void bf16_product(const Bf16Kernels& bf16, const Bf16Term& term, std::span<const Term<float>> terms,
                     int64_t rows, int64_t columns, Rows<float> c, const float* bias, bool add,
                     float* scratch) const;
 

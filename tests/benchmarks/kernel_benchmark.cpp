@@ -125,18 +125,18 @@ float* data(const Tensor& x) {
 }
 
 // The same with b in bf16 numbers; empty where the processor has no such products.
-std::function<void()> half_product(const HalfKernels* kernels, const Tensor& x, const Tensor& b,
+std::function<void()> bf16_product(const Bf16Kernels* kernels, const Tensor& x, const Tensor& b,
                                    const Tensor& c) {
   if (kernels == nullptr) return {};
   const int64_t in = b.size(0), out = b.size(1), rows = x.size(0);
   const Tensor panels = torch::empty({kernels->panels_size(in, out)}, torch::kInt16);
   const Tensor scratch = torch::empty({kernels->scratch(rows, in)});
-  const auto half = [](const Tensor& numbers) {
-    return reinterpret_cast<Half*>(numbers.data_ptr<int16_t>());
+  const auto bf16 = [](const Tensor& numbers) {
+    return reinterpret_cast<Bf16*>(numbers.data_ptr<int16_t>());
   };
-  kernels->pack_panels(data(b), b.stride(0), b.stride(1), in, out, half(panels));
+  kernels->pack_panels(data(b), b.stride(0), b.stride(1), in, out, bf16(panels));
   return [=] {
-    const HalfTerm term{data(x), in, in, half(panels)};
+    const Bf16Term term{data(x), in, in, bf16(panels)};
     kernels->product(term, {}, rows, out, {data(c), out}, nullptr, false, data(scratch));
   };
 }
@@ -149,8 +149,8 @@ json products() {
     Row row{name, 2.0 * double(x.size(0) * b.size(0) * b.size(1)), {[=] {
               at::mm_out(const_cast<Tensor&>(c), x, b);
             }}};
-    for (const HalfKernels* half : {best.bf16, best.bf16x3})
-      row.columns.push_back(x.stride(1) == 1 ? half_product(half, x, b, c) : nullptr);
+    for (const Bf16Kernels* bf16 : {best.bf16, best.bf16x3})
+      row.columns.push_back(x.stride(1) == 1 ? bf16_product(bf16, x, b, c) : nullptr);
     for (const Processor processor : processors())
       row.columns.push_back(own_product(kernels<float>(processor), x, b, c));
     section.add(row);

@@ -83,22 +83,22 @@ TYPED_TEST(TeamKernelsTest, Products) {
 TEST(TeamKernels, ProductsInBf16) {
   Team three(3);
   const Kernels<float>& table = kernels<float>();
-  for (const HalfKernels* half : half_kernels())
+  for (const Bf16Kernels* bf16 : bf16_kernels())
     for (const auto& [rows, columns, depth] : kProducts) {
-      SCOPED_TRACE(testing::Message() << half->name << " " << rows << " x " << depth << " x " << columns);
+      SCOPED_TRACE(testing::Message() << bf16->name << " " << rows << " x " << depth << " x " << columns);
       const Tensor a = draw({rows, depth}, torch::kFloat32), b = draw({depth, columns}, torch::kFloat32),
                    low = draw({rows, 5}, torch::kFloat32), up = draw({5, columns}, torch::kFloat32),
                    bias = draw({columns + 64}, torch::kFloat32);
-      std::vector<Half> panels(size_t(half->panels_size(depth, columns)) + 64);
-      half->pack_panels(data<float>(b), columns, 1, depth, columns, panels.data());
+      std::vector<Bf16> panels(size_t(bf16->panels_size(depth, columns)) + 64);
+      bf16->pack_panels(data<float>(b), columns, 1, depth, columns, panels.data());
       const Tensor up_panels = packed<float>(table, up);
       const std::array<Term<float>, 1> others{term<float>(table, low, up_panels)};
       std::vector<Tensor> made;
       for (Team* team : {static_cast<Team*>(nullptr), &three}) {
         const TeamKernels<float> own(table, team);
-        const Tensor scratch = torch::empty({own.half_scratch(*half, rows, depth) + 64}, torch::kFloat32);
+        const Tensor scratch = torch::empty({own.bf16_scratch(*bf16, rows, depth) + 64}, torch::kFloat32);
         made.push_back(torch::ones({rows, columns}, torch::kFloat32));
-        own.half_product(*half, {data<float>(a), depth, depth, panels.data()}, others, rows, columns,
+        own.bf16_product(*bf16, {data<float>(a), depth, depth, panels.data()}, others, rows, columns,
                          {data<float>(made.back()), columns}, data<float>(bias), /*add=*/true,
                          data<float>(scratch));
       }
