@@ -12,9 +12,9 @@ namespace pf2lora {
 RunPlan make_plan(const Options& options, const Problem& problem, const Algorithm& algorithm,
                   const RunState& state, const std::vector<Group>& groups, const Communicator& comm);
 
-// What the user should know before the first round: typed options without effect, the partition's notes,
-// threads without a core, ranks without a group,
-// clients of a single class, a rank that no matrix has, a head that cannot serve.
+// What the user should know before the first round: typed options without effect, threads without a core,
+// ranks without a group, the partition's notes, clients of a single class, a rank that no matrix has, a head
+// that cannot serve.
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state, const RunPlan& plan);
 

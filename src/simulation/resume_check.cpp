@@ -58,8 +58,8 @@ void check_resumed(const Texts& saved, const Texts& now, const Options& options,
     throw OptionError("--resume: " + join(changes, ", ") +
                       ", which may not change while a run goes on; leave it out, or start anew with another "
                       "--output");
-  for (const Texts& texts : {now, saved})
-    for (const auto& [name, text] : texts) {
+  for (const Texts* texts : {&now, &saved})
+    for (const auto& [name, text] : *texts) {
       if (!name.ends_with(kDigest)) continue;
       const std::string is = find_text(now, name), was = find_text(saved, name);
       if (is != was)

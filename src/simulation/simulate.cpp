@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/profile.h"
 #include "core/stop_signal.h"
+#include "core/text.h"
 #include "data/sampler.h"
 #include "io/output_directory.h"
 #include "simulation/adapters_file.h"
@@ -97,9 +98,12 @@ class Simulation {
         clock.saving_took(save_watch.seconds());
       }
       phases_.passed(Phase::write);
-      if (stop) return stopped(ending);
+      if (stop) {
+        end_run(/*done=*/false);
+        return {ExitCode::checkpointed, ending};
+      }
     }
-    finish();
+    end_run(/*done=*/true);
     return {};
   }
 
@@ -124,8 +128,7 @@ class Simulation {
 
   // ---- the end ------------------------------------------------------------------------------------------
   std::string reason_to_stop(const TimeLimit& clock) const;
-  void finish();
-  RunOutcome stopped(const std::string& reason);
+  void end_run(bool done);
   void save_profile();
 
   void begin_segment(const RunPlan& plan);
@@ -257,11 +260,8 @@ void Simulation::train(const std::vector<Group>& groups, int64_t round, ExactSum
     try {
       algorithm_->contribute(rows, round, sum);
     } catch (const NumericalError& error) {
-      std::string clients;
-      for (const int64_t client : group.clients)
-        clients += (clients.empty() ? "" : ", ") + std::to_string(client);
-      throw NumericalError("in round " + std::to_string(round) + ", of client " + clients + ", " +
-                           error.what());
+      throw NumericalError("in round " + std::to_string(round) + ", of client " +
+                           shortened_list(group.clients, group.clients.size()) + ", " + error.what());
     }
     state_->clients.keep(rows);
     const double element = double(rows.common.element_size());
@@ -394,27 +394,18 @@ std::string Simulation::reason_to_stop(const TimeLimit& clock) const {
   return clock.reason();
 }
 
-void Simulation::finish() {
+void Simulation::end_run(bool done) {
   const auto last_phases = comm_.gather(phases_.take());
   comm_.together([&] {
     if (!recorder_) return;
     recorder_->add_phases(last_phases);
-    recorder_->finish(history_);
+    if (done)
+      recorder_->finish(history_);
+    else
+      recorder_->join(history_);  // what there is so far, for reading
     observer_.end(recorder_->summary(since_start_.seconds()));
   });
   save_profile();
-}
-
-RunOutcome Simulation::stopped(const std::string& reason) {
-  const auto last_phases = comm_.gather(phases_.take());
-  comm_.together([&] {
-    if (!recorder_) return;
-    recorder_->add_phases(last_phases);
-    recorder_->join(history_);  // what there is so far, for reading
-    observer_.end(recorder_->summary(since_start_.seconds()));
-  });
-  save_profile();
-  return {ExitCode::checkpointed, reason};
 }
 
 // Nothing of the run is lost where the profile cannot be written.
