@@ -1,4 +1,4 @@
-"""Figures that follow a run, or several together: score or error by round, by client, and time."""
+"""Figures that follow a run, or several together: score or error by round and by client."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from .measure import Measure
 from .runs import AS_THEY_ARE, PERMUTED, Configuration, Run, same_partition
-from .style import (ADAPTED, FEW_POINTS, GREY, LINES, MEASURE, PHASE, WIDTH, Plot, canvas, client_ticks,
-                    configuration_styles, legend_below, names_height, score_axis, styled)
+from .style import (ADAPTED, FEW_POINTS, GREY, LINES, MEASURE, WIDTH, Plot, canvas, client_ticks, configuration_styles,
+                    legend_below, names_height, round_axis, score_axis, styled)
 from .tables import judged_after, marked
+from .time_figure import time_by_phase
 
-LEAST_SHARE = 1 / 300  # of the longest bar: what is shorter leaves no colour in print
 FEW_CLIENTS = 40  # up to here every client is drawn by itself
 _LOW, _HIGH = 10, 90  # percentiles over clients that bands span
 _FEWEST_OF_BAND = 10  # clients below which they span all of them
@@ -88,11 +88,6 @@ def _kinds(group: Configuration, twice: bool) -> dict[str, tuple]:
     return curves
 
 
-def _round_axis(axes) -> None:
-    axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-
-
 @styled
 def score_by_round(groups: list[Configuration]) -> Plot | None:
     """The score over evaluations: of one configuration with its spread, of several as a panel a kind.
@@ -149,7 +144,7 @@ def _panels_by_round(groups: list[Configuration], shown: list[tuple[str, list]],
                 if len(means) > 1:
                     half = measure.scale * means.std(axis=0, ddof=1)
                     axes.fill_between(rounds, middle - half, middle + half, color=look.colour, alpha=0.13, linewidth=0)
-        _round_axis(axes)
+        round_axis(axes)
     levels = dict.fromkeys(round(level, 1) for g in groups if majority and (level := _majority(g)) is not None)
     if len(levels) <= 3:
         for level in levels:
@@ -183,7 +178,7 @@ def _score_of_one(group: Configuration, curves: dict) -> Plot:
         handles["majority class"] = axes.axhline(level, color=GREY, linestyle=line, linewidth=1.1)
     axes.set_ylabel(measure.axis)
     score_axis(axes.yaxis, measure)
-    _round_axis(axes)
+    round_axis(axes)
     legend_below(figure, handles | readers)
     seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
     others = (" (thick), over those that read their labels as they are, and over those that read them through a "
@@ -356,99 +351,10 @@ def error_by_round(groups: list[Configuration]) -> Plot | None:
             (handles[group.label],) = axes.plot(rounds, mean, **look.curve(len(rounds), linewidth=1.8))
         axes.set_yscale("log")
         axes.set_title(title)
-        _round_axis(axes)
+        round_axis(axes)
     if not drawn:
         return None
     if len(groups) > 1:
         legend_below(figure, handles)
     return Plot("error_by_round", "Relative error of each client's matrix and its loss by round. Thin: clients (of every "
                 "seed; with many, 10th to 90th percentile). Thick: mean.", figure)
-
-
-@styled
-def time_by_phase(groups: list[Configuration]) -> Plot | None:
-    """Seconds by phase: by round and by process for one run, totals for several."""
-    timed = [Configuration(g.label, [run for run in g.runs if run.data["phase_seconds"].size]) for g in groups]
-    timed = [g for g in timed if g.runs]
-    if not timed:
-        return None
-    return _time_of_one(timed[0].first) if sum(len(g.runs) for g in timed) == 1 else _time_of_many(timed)
-
-
-def _phase_colour(phase: str) -> str:
-    return PHASE.get(phase, GREY)
-
-
-def _phase_name(phase: str) -> str:
-    return phase.replace("_", "-")
-
-
-def _stack(axes, values: dict, places, horizontal: bool, width: float = 0.8) -> dict:
-    base, handles = np.zeros(len(places)), {}
-    for phase, seconds in values.items():
-        colour = _phase_colour(phase)
-        if horizontal:
-            axes.barh(places, seconds, width, left=base, color=colour)
-        else:
-            axes.bar(places, seconds, width, bottom=base, color=colour)
-        base = base + seconds
-        handles[_phase_name(phase)] = Patch(color=colour)
-    longest = 1.05 * base.max(initial=0) or 1
-    axes.set(**{"xlim" if horizontal else "ylim": (0, longest)})
-    return handles
-
-
-def _visible(parts: list[dict]) -> tuple[list[str], str]:
-    """Phases that can be seen in stacks {phase: seconds}, and what a caption says of the others."""
-    seen = {phase: any(part[phase].max(initial=0) > LEAST_SHARE * sum(part.values()).max(initial=0) for part in parts)
-            for phase in parts[0]}
-    left_out = ", ".join(_phase_name(phase) for phase in seen if not seen[phase])
-    told = f" Too short to be seen, and left out: {left_out}." if left_out else ""
-    return [phase for phase in seen if seen[phase]], told
-
-
-def _time_of_one(run: Run) -> Plot:
-    seconds = run.data["phase_seconds"].transpose("round", "phase", "process").values
-    phases, rounds = [str(p) for p in run.data["phase"].values], run.data["round"].values
-    processes = seconds.shape[2]
-    figure = canvas(3.1)
-    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    by_round = {p: seconds.mean(axis=2)[:, i] for i, p in enumerate(phases)}
-    by_process = {p: seconds.sum(axis=0)[i] for i, p in enumerate(phases)}
-    shown, left_out = _visible([by_round, by_process])
-    if len(rounds) <= 60:
-        handles = _stack(left, {p: by_round[p] for p in shown}, rounds, False)
-    else:
-        areas = left.stackplot(rounds, [by_round[p] for p in shown], linewidth=0, colors=[*map(_phase_colour, shown)])
-        handles = dict(zip(map(_phase_name, shown), areas))
-    left.set_title("by round, mean over processes" if processes > 1 else "by round")
-    left.set_ylabel("seconds")
-    _round_axis(left)
-    _stack(right, {p: by_process[p] for p in shown}, np.arange(processes), True, 0.7 if processes <= 32 else 1.0)
-    right.set_title("by process, all rounds")
-    right.set_xlabel("seconds")
-    right.set_ylabel("process (MPI rank)")
-    right.yaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    right.set_ylim(processes - 0.4, -0.6)
-    left.grid(axis="x", visible=False)
-    right.grid(axis="y", visible=False)
-    legend_below(figure, handles)
-    return Plot("time_by_phase", f"Wall time by phase of the round, as each process measured it.{left_out}", figure)
-
-
-def _time_of_many(groups: list[Configuration]) -> Plot:
-    figure = canvas(1.5 + 0.34 * len(groups))
-    axes = figure.subplots()
-    totals = [[run.phase_totals() for run in g.runs] for g in groups]
-    phases = list(dict.fromkeys(p for t in totals for one in t for p in one))
-    means = {p: np.array([np.mean([one.get(p, 0.0) for one in t]) for t in totals]) for p in phases}
-    shown, left_out = _visible([means])
-    handles = _stack(axes, {p: means[p] for p in shown}, np.arange(len(groups)), True, 0.66)
-    axes.set_yticks(np.arange(len(groups)), [g.label for g in groups])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds, all rounds")
-    legend_below(figure, handles)
-    seeds = ", and over seeds" if any(len(g.runs) > 1 for g in groups) else ""
-    return Plot("time_by_phase", f"Wall time by phase, mean over processes{seeds}.{left_out}", figure)

@@ -11,7 +11,8 @@ from . import ranks, statistics
 from .figures import FEW_CLIENTS
 from .runs import Configuration, Run
 from .style import (ALONE, FEW_POINTS, GREEN, TERM, TERM_LINE, TERM_NAME, Plot, canvas, configuration_styles,
-                    legend_below, styled)
+                    legend_below, round_axis, styled)
+from .tables import ALONE_NOTE
 
 _COLUMNS = 6
 _MOST_LAYERS = 12
@@ -102,7 +103,7 @@ def _term_names(run: Run) -> dict[str, str]:
 
 def _alone_note(run: Run) -> str:
     """What captions say where a client's pair is not added to the common one."""
-    return "" if run.adds else " A client's own pair is not added to the common one: there is no total beside it."
+    return "" if run.adds else ALONE_NOTE
 
 
 def _round(run: Run) -> int:
@@ -155,8 +156,7 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
                     middle = chosen.mean(axis=1)
                 (handles[names[kind] if one else group.label],) = axes.plot(x, middle, **line)
         axes.set_title(name)
-        axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        round_axis(axes)
         axes.set_ylim(bottom=0)
     if not handles:
         return None

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .measure import Measure
 
@@ -115,6 +115,12 @@ def score_axis(axis, measure: Measure) -> None:
     """Numbers of an axis of scores: with percent signs where they are percents."""
     if measure.percent:
         axis.set_major_formatter(PercentFormatter(decimals=0))
+
+
+def round_axis(axes) -> None:
+    """Rounds along the x-axis."""
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
 def names_height(names) -> float:

@@ -15,6 +15,7 @@ from .table import DASH, Table, data_size, number, plus_minus, small
 SOLVED = 1e-6
 PAIRS_NOTE = "Pairs: seeds that local-only training has too, on the same partition; others have no part in it."
 ONE_SEED = "1 seed, no interval"
+ALONE_NOTE = " A client's own pair is not added to the common one: there is no total beside it."
 CLIENTS_SHOWN = 40
 
 
@@ -273,7 +274,7 @@ def rank_summary(run: Run) -> Table | None:
         table.rows.append(row)
     table.note = "Of the scaled terms. Mean over sites; over clients: mean [smallest, largest]."
     if not run.adds:
-        table.note += " A client's own pair is not added to the common one: there is no total beside it."
+        table.note += ALONE_NOTE
     return table
 
 
