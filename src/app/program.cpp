@@ -1,5 +1,7 @@
 #include "app/program.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <iostream>
 
 #include "algorithm/registry.h"
@@ -117,6 +119,28 @@ ExitCode run_program(std::span<char* const> arguments, const Communicator& comm)
     std::cout << "the run in " << options.output << " is complete: all " << options.rounds
               << " rounds are done; --resume with more --rounds goes on" << std::endl;
   return outcome.code;
+}
+
+void run_process(std::span<char* const> arguments) {
+  int exit_code = int(ExitCode::internal_error);
+  try {
+    const MpiSession session;
+    const Communicator& comm = session.communicator();
+    try {
+      exit_code = int(run_program(arguments, comm));
+    } catch (const AgreedError& error) {  // thrown alike on every rank
+      exit_code = int(error.code());
+      if (comm.is_root()) std::cerr << "pf2lora: " << error.what() << std::endl;
+    } catch (const std::exception& error) {  // of this rank alone: the others wait for it
+      std::cerr << "pf2lora: rank " << comm.rank() << ": " << error.what() << std::endl;
+      comm.abort(exit_code);
+    }
+  } catch (const std::exception& error) {
+    std::cerr << "pf2lora: " << error.what() << std::endl;
+  }
+  std::cout.flush();
+  std::fflush(nullptr);
+  std::_Exit(exit_code);
 }
 
 }  // namespace pf2lora

@@ -31,6 +31,23 @@ def made_once(tmp_path_factory, name: str, make) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def warm_server(tmp_path_factory):
+    """The program, loaded once and forked for every start (tests/warm); without it every start loads LibTorch."""
+    server = ROOT / "build" / "release" / "tests" / "warm" / "warm_server"
+    if not server.is_file() or "PF2LORA_PROGRAM" in os.environ:
+        yield
+        return
+    socket = tmp_path_factory.mktemp("warm") / "socket"
+    with subprocess.Popen([server, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        assert process.stdout.readline() == b"ready\n"
+        os.environ["PF2LORA_WARM_SERVER"] = str(socket)
+        yield
+        del os.environ["PF2LORA_WARM_SERVER"]
+        process.stdin.close()  # it ends
+
+
 @pytest.fixture(scope="session")
 def small_text(tmp_path_factory) -> dict[str, object]:
     """Options of a run on 480 glosses with a 2-layer BERT of width 64, MiniLM's tokenizer."""

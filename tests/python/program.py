@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(os.environ.get("PF2LORA_PROGRAM", ROOT / "build" / "release" / "pf2lora"))
+# What stands for the program, and starts in a fraction of its time where conftest.py has started the server.
+PROGRAM = Path(os.environ.get("PF2LORA_PROGRAM", ROOT / "build" / "release" / "tests" / "warm" / "pf2lora"))
 needs_program = pytest.mark.skipif(not PROGRAM.is_file(), reason=f"{PROGRAM} is not built")
 # Of results.h5: what depends on clocks, on the number of ranks, and on where a run was cut (segment, segment_*).
 TIMED = ("phase_seconds", "process", "segment")
@@ -28,11 +29,14 @@ MATRIX = {"problem": "matrix", "clients": 2, "rank": 4, "client-rank": 1, "optim
           "client-learning-rate": 0.02, "rounds": 20, "checkpoint-every": 5, "evaluate-every": 5, "spectra-every": 5}
 
 
-def environment() -> dict[str, str]:
-    """Ranks that wait let others run: several tests share the cores."""
+def environment(warm: bool = True) -> dict[str, str]:
+    """Ranks that wait let others run: several tests share the cores. A start that is not warm is a child process."""
     names = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1",
              "OMPI_MCA_mpi_yield_when_idle": "1"}
-    return {**os.environ, **names}
+    found = {**os.environ, **names}
+    if not warm:
+        found.pop("PF2LORA_WARM_SERVER", None)
+    return found
 
 
 def arguments(options: dict[str, object]) -> list[str]:
@@ -53,8 +57,9 @@ def command(options: dict[str, object], ranks: int) -> list[str]:
 
 
 def start(options: dict[str, object], ranks: int = 0, **how) -> subprocess.Popen[str]:
+    """For tests that look at the process itself, or kill it."""
     return subprocess.Popen(command(options, ranks), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=environment(), cwd=ROOT, **how)
+                            env=environment(warm=False), cwd=ROOT, **how)
 
 
 def run(options: dict[str, object], ranks: int = 0, code: int = 0, timeout: float = 240) -> subprocess.CompletedProcess:

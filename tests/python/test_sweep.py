@@ -56,8 +56,9 @@ def run(file: Path, output: Path, *words: str, code: int = 0, **environ: str) ->
 
 
 def start(file: Path, output: Path, *words: str) -> subprocess.Popen:
+    """For tests that kill runs."""
     return subprocess.Popen(call(file, output, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=environment())
+                            env=environment(warm=False))
 
 
 def wait_until(condition, seconds: float = 60) -> None:
