@@ -71,22 +71,10 @@ def load(path) -> xarray.Dataset:
     them when several tie); layer [site], held_out [client].
     attrs hold the root attributes, `options` (a dict) and `path`. Throws FormatError.
     """
-    path = find(path)
-    with _open(path, schema.RESULTS_FORMAT) as file:
-        attributes = {name: _plain(value) for name, value in file.attrs.items() if not name.startswith("_")}
-        attributes |= {"options": _options(file), "path": str(path)}
-    try:
-        with xarray.open_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False) as opened:
-            data = opened.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{path} cannot be read as format version {schema.FORMAT_VERSION} ({error})") from error
-    for name, variable in list(data.variables.items()):
-        if variable.dtype.kind in "OS":
-            data[name] = (variable.dims, np.array([text(v) for v in variable.values.ravel()], dtype=object))
+    data = _read(find(path))
     lacking = [v.name for v in schema.VARIABLES if v.presence == "always" and v.name not in data]
     if lacking:
         raise FormatError(f"{path} lacks {', '.join(lacking)}; analysis.check_format lists every deviation")
-    data.attrs = attributes
     return _derive(data)
 
 
@@ -100,23 +88,8 @@ def load_scores(path, spectra: bool = False) -> xarray.Dataset:
 
     Throws FormatError.
     """
-    path = find(path)
     left_out = _NO_SCORES - (_SPECTRA if spectra else frozenset())
-    left_out |= {v.name for v in schema.VARIABLES if left_out & set(v.dimensions)}
-    variables = {}
-    with _open(path, schema.RESULTS_FORMAT) as file:
-        attributes = {name: _plain(value) for name, value in file.attrs.items() if not name.startswith("_")}
-        attributes |= {"options": _options(file), "path": str(path)}
-        try:
-            for name, item in file.items():
-                if isinstance(item, h5py.Dataset) and name not in left_out:
-                    values = item.asstr()[...].astype(object) if h5py.check_string_dtype(item.dtype) else item[...]
-                    axes = (name,) if item.is_scale else tuple(axis[0].name.strip("/") for axis in item.dims)
-                    variables[name] = (axes, values)
-            data = xarray.Dataset(variables, attrs=attributes)
-            return _derive(data)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise FormatError(f"{path} cannot be read as format version {schema.FORMAT_VERSION} ({error})") from error
+    return _derive(_read(find(path), left_out | {v.name for v in schema.VARIABLES if left_out & set(v.dimensions)}))
 
 
 def site_layer(name: str) -> int:
@@ -137,6 +110,24 @@ def _open(path: Path, wanted: str) -> h5py.File:
         file.close()
         raise FormatError(f"{path} has format version {version}; this package reads {schema.FORMAT_VERSION}")
     return file
+
+
+def _read(path: Path, left_out: frozenset[str] = frozenset()) -> xarray.Dataset:
+    """The datasets of the root but those left out. By h5py: h5netcdf looks every one up thirty times."""
+    variables = {}
+    with _open(path, schema.RESULTS_FORMAT) as file:
+        attributes = {name: _plain(value) for name, value in file.attrs.items() if not name.startswith("_")}
+        attributes |= {"options": _options(file), "path": str(path)}
+        try:
+            for name, item in file.items():
+                if isinstance(item, h5py.Dataset) and name not in left_out:
+                    values = item.asstr()[...].astype(str) if h5py.check_string_dtype(item.dtype) else item[...]
+                    axes = (name,) if item.is_scale else tuple(axis[0].name.strip("/") for axis in item.dims)
+                    said = {key: text(value) for key, value in item.attrs.items() if key in ("long_name", "units")}
+                    variables[name] = (axes, values, said)
+            return xarray.Dataset(variables, attrs=attributes)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise FormatError(f"{path} cannot be read as format version {schema.FORMAT_VERSION} ({error})") from error
 
 
 def _plain(value):

@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # What this machine can take, and the build: functions for the scripts that source this file.
 
-# Physical cores that this process may use: those of its CPU affinity, within a container's CPU quota.
+# Physical cores that this process may use: those of its CPU affinity, within a container's CPU quota. With "threads",
+# hardware threads instead.
 usable_cores() {
-  "$(command -v python3 || echo .venv/bin/python)" - <<'PYTHON'
+  "$(command -v python3 || echo .venv/bin/python)" - "${1:-cores}" <<'PYTHON'
 import math
 import os
+import sys
 
 cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
@@ -18,7 +20,7 @@ def core(cpu):
         return cpu
 
 
-count = len({core(cpu) for cpu in cpus})
+count = len(cpus if sys.argv[1] == "threads" else {core(cpu) for cpu in cpus})
 try:
     with open("/sys/fs/cgroup/cpu.max") as file:
         quota, period = file.read().split()
@@ -30,14 +32,14 @@ print(max(1, count))
 PYTHON
 }
 
-# Compilers at a time: one a core, and 2 GiB of free memory for each, since LibTorch's headers take that much.
+# Compilers at a time: one a hardware thread, and 2 GiB of free memory for each, since LibTorch's headers take that much.
 compile_jobs() {
-  local cores by_memory
-  cores="$(usable_cores)"
+  local threads by_memory
+  threads="$(usable_cores threads)"
   by_memory="$(awk '/^MemAvailable:/ {print int($2 / 2097152)}' /proc/meminfo 2>/dev/null || true)"
-  by_memory="${by_memory:-$cores}"
+  by_memory="${by_memory:-$threads}"
   if ((by_memory < 1)); then by_memory=1; fi
-  echo $((cores < by_memory ? cores : by_memory))
+  echo $((threads < by_memory ? threads : by_memory))
 }
 
 # build_release TARGET [CMAKE_ARGUMENT...]: configures and builds the release preset of the checkout in $PWD.

@@ -26,10 +26,11 @@ if [[ ${CI:-} == true ]]; then warnings=ON; fi
 build_release all -DPF2LORA_WERROR=$warnings
 allow_mpi_as_root
 
-# A test may start the program at several ranks: as much memory as a compiler takes. Each worker has one core.
+# A test may start the program at several ranks: as much memory as a compiler takes. Tests of Python wait for disks and
+# ranks now and then, so one more of them than the machine has threads.
 workers="$(compile_jobs)"
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 failed=0
 ctest --preset release --parallel "$workers" --output-on-failure --no-tests=error "$@" || failed=1
-.venv/bin/python -m pytest tests/python -q --numprocesses "$workers" --dist worksteal || failed=1
+.venv/bin/python -m pytest tests/python -q --numprocesses $((workers + 1)) --dist worksteal || failed=1
 exit $failed

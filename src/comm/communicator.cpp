@@ -114,9 +114,6 @@ void Communicator::all_reduce(ExactSum& sum) const {
   }
 }
 
-int64_t Communicator::all_reduce_sum(int64_t value) const {
-  return reduce_one(value, MPI_SUM, state_->comm);
-}
 int64_t Communicator::all_reduce_max(int64_t value) const {
   return reduce_one(value, MPI_MAX, state_->comm);
 }

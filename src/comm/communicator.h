@@ -65,8 +65,8 @@ class Communicator {
     return std::move(*result);
   }
 
-  // All ranks, alike in `bytes`: a FilledMemory of which the ranks of a machine read one copy, filled by one of
-  // them. Where the system does not let them, each has its own. `fill` fails as work of together does.
+  // All ranks, alike in `bytes`: a FilledMemory of which the ranks of a machine read one copy, filled by one
+  // of them. Where the system does not let them, each has its own. `fill` fails as work of together does.
   std::shared_ptr<const std::byte> filled_on_node(size_t bytes, const FillMemory& fill) const;
 
   // All ranks. True everywhere if `stop` is true anywhere.
@@ -75,7 +75,6 @@ class Communicator {
   // All ranks. The sum over the ranks on every rank, in place; all ranks hold sums of one size. Throws
   // AgreedError (numerical_failure) if the terms of all ranks are more than an ExactSum holds.
   void all_reduce(ExactSum& sum) const;
-  int64_t all_reduce_sum(int64_t value) const;
   int64_t all_reduce_max(int64_t value) const;
 
   // All ranks. Everyone gets what `root` holds: text and vectors take root's size, spans have it already.
@@ -159,7 +158,9 @@ class Communicator {
 // mpirun, the run has one rank. One a process; all ranks destroy it, and no Communicator is used after it.
 class MpiSession {
  public:
-  MpiSession();  // throws Error if MPI is up already or cannot be used from a program with threads
+  // Throws Error if MPI is up already or cannot be used from a program with threads. Where all ranks are on
+  // one machine, sets OMPI_MCA_pml and OMPI_MCA_ess_singleton_isolated unless they are set.
+  MpiSession();
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;

@@ -14,8 +14,8 @@ std::string processor_name() {
   return std::string(name, static_cast<size_t>(length));
 }
 
-// Where all ranks are on one machine, Open MPI needs neither its daemon nor the drivers of networks, which it would
-// start and load for up to 0.4 s. What the user has set stays.
+// Where all ranks are on one machine, Open MPI needs neither its daemon nor the drivers of networks, which it
+// would start and load for up to 0.4 s. What the user has set stays.
 void leave_networks_out() {
   const auto given = [](const char* name) { return std::string(std::getenv(name) ? std::getenv(name) : ""); };
   const std::string ranks = given("OMPI_COMM_WORLD_SIZE");

@@ -8,7 +8,6 @@
 #include "native/cross_entropy.h"
 #include "native/span_cross_entropy.h"
 #include "native/squared_error.h"
-#include "native/token_cross_entropy.h"
 
 namespace pf2lora {
 
@@ -63,8 +62,7 @@ Losses native_losses(Task task, const native::Kernels<T>& kernels, const Tensor&
   switch (task) {
     case Task::classification:
       losses.predicted = torch::empty({examples}, torch::kInt64);
-      native::cross_entropy<T>(values, batch.labels, scores.size(1), loss,
-                               losses.predicted.data_ptr<int64_t>());
+      native::cross_entropy<T>(kernels, values, batch.labels, loss, losses.predicted.data_ptr<int64_t>());
       losses.correct = losses.predicted.eq(torch::tensor(batch.labels));
       break;
     case Task::regression:
@@ -87,7 +85,7 @@ Losses native_losses(Task task, const native::Kernels<T>& kernels, const Tensor&
       const std::vector<int32_t> tokens = target_tokens(batch);
       std::vector<T> of_token(tokens.size());
       std::vector<int64_t> predicted(tokens.size());
-      native::token_cross_entropy<T>(kernels, values, tokens, of_token.data(), predicted.data());
+      native::cross_entropy<T>(kernels, values, tokens, of_token.data(), predicted.data());
       losses.correct = torch::zeros({examples}, torch::kFloat64);
       losses.units = torch::zeros({examples}, scores.options());
       size_t next = 0;
@@ -110,15 +108,15 @@ void native_loss_gradient(Task task, const native::Kernels<T>& kernels, std::spa
                           const Batch& batch, const BatchShape& shape, T* d_scores) {
   switch (task) {
     case Task::classification:
-      return native::cross_entropy_gradient<T>(scores, batch.labels, shape, d_scores);
+      return native::cross_entropy_gradient<T>(kernels, scores, batch.labels,
+                                               native::client_mean_weights<T>(shape, Per::example), d_scores);
     case Task::regression:
       return native::squared_error_gradient<T>(scores, values_of<T>(batch), shape, d_scores);
     case Task::span:
       return native::span_cross_entropy_gradient<T>(kernels, scores.data(), spans_of(batch), shape, d_scores);
     case Task::generation:
-      return native::token_cross_entropy_gradient<T>(kernels, scores, target_tokens(batch),
-                                                     native::client_mean_weights<T>(shape, Per::target),
-                                                     d_scores);
+      return native::cross_entropy_gradient<T>(kernels, scores, target_tokens(batch),
+                                               native::client_mean_weights<T>(shape, Per::target), d_scores);
   }
 }
 
@@ -127,14 +125,15 @@ void native_loss_gradient_tangent(Task task, const native::Kernels<T>& kernels, 
                                   const T* t_scores, const BatchShape& shape, T* t_d_scores) {
   switch (task) {
     case Task::classification:
-      return native::cross_entropy_gradient_tangent<T>(scores, t_scores, shape, t_d_scores);
+      return native::cross_entropy_gradient_tangent<T>(
+          kernels, scores, t_scores, native::client_mean_weights<T>(shape, Per::example), t_d_scores);
     case Task::regression:
       return native::squared_error_gradient_tangent<T>(t_scores, shape, t_d_scores);
     case Task::span:
       return native::span_cross_entropy_gradient_tangent<T>(kernels, scores.data(), t_scores, shape,
                                                             t_d_scores);
     case Task::generation:
-      return native::token_cross_entropy_gradient_tangent<T>(
+      return native::cross_entropy_gradient_tangent<T>(
           kernels, scores, t_scores, native::client_mean_weights<T>(shape, Per::target), t_d_scores);
   }
 }

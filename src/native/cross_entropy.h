@@ -1,25 +1,28 @@
-// Cross-entropy of scores before the softmax, client by client the mean over its examples.
+// Cross-entropy of scores before the softmax, row by row: of classes, whose rows are examples, and of a
+// language model's vocabulary, whose rows are the tokens to be foretold. A client's loss is the sum of its
+// rows' times their weights (client_mean_weights() for the mean over them).
 #pragma once
 #include <cstdint>
 #include <span>
 
-#include "native/graph.h"
+#include "native/kernels.h"
 
 namespace pf2lora::native {
 
-// scores [N, classes], labels [N]; loss [N] in nats, predicted [N] the first class of the highest score.
+// scores [R, classes] before the softmax, labels [R]; loss [R] in nats, predicted [R] the first class of
+// the highest score.
 template <class T>
-void cross_entropy(std::span<const T> scores, std::span<const int32_t> labels, int64_t classes, T* loss,
-                   int64_t* predicted);
+void cross_entropy(const Kernels<T>& kernels, std::span<const T> scores, std::span<const int32_t> labels,
+                   T* loss, int64_t* predicted);
 
-// d of each client's mean loss / d scores: (softmax - one-hot) / examples of the client. [N, classes]
+// weight (softmax - one-hot) of each row, [R, classes]; d_scores may be scores.
 template <class T>
-void cross_entropy_gradient(std::span<const T> scores, std::span<const int32_t> labels,
-                            const BatchShape& batch, T* d_scores);
+void cross_entropy_gradient(const Kernels<T>& kernels, std::span<const T> scores,
+                            std::span<const int32_t> labels, std::span<const T> weights, T* d_scores);
 
-// The derivative of d_scores along t_scores.
+// The derivative of d_scores along t_scores; t_d_scores may be t_scores.
 template <class T>
-void cross_entropy_gradient_tangent(std::span<const T> scores, const T* t_scores, const BatchShape& batch,
-                                    T* t_d_scores);
+void cross_entropy_gradient_tangent(const Kernels<T>& kernels, std::span<const T> scores, const T* t_scores,
+                                    std::span<const T> weights, T* t_d_scores);
 
 }  // namespace pf2lora::native

@@ -30,8 +30,8 @@ uint64_t inode_under(const void* block) {
     uintptr_t begin = 0, end = 0;
     char rights[8], device[16];
     unsigned long offset = 0, inode = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx %7s %lx %15s %lu", &begin, &end, rights, &offset, device, &inode) ==
-            6 &&
+    if (std::sscanf(line.c_str(), "%lx-%lx %7s %lx %15s %lu", &begin, &end, rights, &offset, device,
+                    &inode) == 6 &&
         begin <= address && address < end)
       return inode;
   }

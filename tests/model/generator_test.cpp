@@ -102,7 +102,7 @@ struct Decoder {
 
 class GoldenGeneration : public testing::TestWithParam<std::string> {};
 
-// 100 prompts of 1 to 47 tokens, of which up to 48 positions leave room, with the adapters of three clients;
+// 40 prompts of 1 to 47 tokens, of which up to 48 positions leave room, with the adapters of three clients;
 // fewer of them where a rule is a variation.
 TEST_P(GoldenGeneration, IsThatOfTransformersAlone) {
   const Decoder decoder(GetParam());

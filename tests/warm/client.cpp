@@ -1,6 +1,6 @@
-// Stands for the program in tests: has the server of PF2LORA_WARM_SERVER (the path of its socket) run it with this
-// process's arguments, environment, standard files and folder, passes signals on and ends as it ends. Without a
-// server it becomes the program.
+// Stands for the program in tests: has the server of PF2LORA_WARM_SERVER (the path of its socket) run it with
+// this process's arguments, environment, standard files and folder, passes signals on and ends as it ends.
+// Without a server it becomes the program.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -86,8 +86,12 @@ Request receive(int socket) {
   return request;
 }
 
-bool send_number(int socket, int value) { return send_all(socket, &value, sizeof value); }
+bool send_number(int socket, int value) {
+  return send_all(socket, &value, sizeof value);
+}
 
-bool receive_number(int socket, int& value) { return receive_all(socket, &value, sizeof value); }
+bool receive_number(int socket, int& value) {
+  return receive_all(socket, &value, sizeof value);
+}
 
 }  // namespace pf2lora::warm

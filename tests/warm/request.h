@@ -12,7 +12,8 @@ struct Request {
   std::array<int, 4> files{};            // descriptors: standard input, output and error, and the folder
 };
 
-// Over a connected Unix socket. Both throw std::system_error; receive() gives the receiver descriptors of its own.
+// Over a connected Unix socket. Both throw std::system_error; receive() gives the receiver descriptors of its
+// own.
 void send(int socket, const Request& request);
 Request receive(int socket);
 

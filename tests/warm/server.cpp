@@ -1,6 +1,6 @@
-// Holds the program loaded and forks it for every client, as loading LibTorch takes most of a short run. Each fork
-// is a process of its own from before MPI_Init on. usage: warm_server SOCKET; it says "ready" and lives as long as
-// its standard input.
+// Holds the program loaded and forks it for every client, as loading LibTorch takes most of a short run. Each
+// fork is a process of its own from before MPI_Init on. usage: warm_server SOCKET; it says "ready" and lives
+// as long as its standard input.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -10,11 +10,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <utility>
 #include <vector>
 
 #include "app/program.h"
@@ -71,7 +73,11 @@ void reap(std::vector<Worker>& workers) {
 int listen_at(const char* path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  if (std::strlen(path) >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  std::strcpy(address.sun_path, path);
   const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener, 64) != 0)
     return -1;

@@ -1,4 +1,4 @@
-#include "native/token_cross_entropy.h"
+#include "native/cross_entropy.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 namespace pf2lora::native {
 namespace {
 
-class TokenCrossEntropy : public TableTest {};
-INSTANTIATE_TEST_SUITE_P(, TokenCrossEntropy, testing::ValuesIn(supported_processors()), processor_name);
+class CrossEntropy : public TableTest {};
+INSTANTIATE_TEST_SUITE_P(, CrossEntropy, testing::ValuesIn(supported_processors()), processor_name);
 
 // Of batch_with_targets().
 struct TargetRows {
@@ -32,10 +32,10 @@ struct TokenResults {
         gradient_tangent(torch::empty_like(rows.scores)) {
     const auto scores = numbers_of<T>(rows.scores);
     const auto labels = numbers_of<int32_t>(rows.labels);
-    token_cross_entropy<T>(table, scores, labels, data<T>(loss), data<int64_t>(predicted));
-    token_cross_entropy_gradient<T>(table, scores, labels, weights, data<T>(gradient));
-    token_cross_entropy_gradient_tangent<T>(table, scores, data<T>(rows.t_scores), weights,
-                                            data<T>(gradient_tangent));
+    cross_entropy<T>(table, scores, labels, data<T>(loss), data<int64_t>(predicted));
+    cross_entropy_gradient<T>(table, scores, labels, weights, data<T>(gradient));
+    cross_entropy_gradient_tangent<T>(table, scores, data<T>(rows.t_scores), weights,
+                                      data<T>(gradient_tangent));
   }
 };
 
@@ -61,12 +61,12 @@ double worst_cross_entropy(const Kernels<T>& table) {
   return worst;
 }
 
-TEST_P(TokenCrossEntropy, AgreesWithAutograd) {
+TEST_P(CrossEntropy, AgreesWithAutograd) {
   EXPECT_LT(worst_cross_entropy(table<double>()), 1e-12);
   EXPECT_LT(worst_cross_entropy(table<float>()), 2e-5);
 }
 
-TEST_P(TokenCrossEntropy, RowHasTheSameBitsInAnyCompanyAndInPlace) {
+TEST_P(CrossEntropy, RowHasTheSameBitsInAnyCompanyAndInPlace) {
   const TargetRows all(1001, torch::kFloat32);
   const std::vector<float> weights(9, 0.3f);
   const TokenResults<float> together(table<float>(), all, weights);
@@ -79,15 +79,15 @@ TEST_P(TokenCrossEntropy, RowHasTheSameBitsInAnyCompanyAndInPlace) {
       ASSERT_TRUE(same_bits(alone.*member, (together.*member).narrow(0, i, 1)));
   }
   const Tensor scores = all.scores.clone(), t_scores = all.t_scores.clone();
-  token_cross_entropy_gradient_tangent<float>(table<float>(), numbers_of<float>(scores),
-                                              data<float>(t_scores), weights, data<float>(t_scores));
+  cross_entropy_gradient_tangent<float>(table<float>(), numbers_of<float>(scores), data<float>(t_scores),
+                                        weights, data<float>(t_scores));
   EXPECT_TRUE(same_bits(t_scores, together.gradient_tangent));
-  token_cross_entropy_gradient<float>(table<float>(), numbers_of<float>(scores),
-                                      numbers_of<int32_t>(all.labels), weights, data<float>(scores));
+  cross_entropy_gradient<float>(table<float>(), numbers_of<float>(scores), numbers_of<int32_t>(all.labels),
+                                weights, data<float>(scores));
   EXPECT_TRUE(same_bits(scores, together.gradient));
 }
 
-TEST_P(TokenCrossEntropy, LargeScoresDoNotOverflow) {
+TEST_P(CrossEntropy, LargeScoresDoNotOverflow) {
   TargetRows rows(1001, torch::kFloat32);
   rows.scores *= 1e4;
   const TokenResults<float> ours(table<float>(), rows, std::vector<float>(9, 1));
@@ -97,10 +97,10 @@ TEST_P(TokenCrossEntropy, LargeScoresDoNotOverflow) {
   EXPECT_TRUE(ours.gradient_tangent.isfinite().all().item<bool>());
 }
 
-TEST_P(TokenCrossEntropy, NoRowsHaveNoLoss) {
-  token_cross_entropy<float>(table<float>(), {}, {}, nullptr, nullptr);
-  token_cross_entropy_gradient<float>(table<float>(), {}, {}, {}, nullptr);
-  token_cross_entropy_gradient_tangent<float>(table<float>(), {}, nullptr, {}, nullptr);
+TEST_P(CrossEntropy, NoRowsHaveNoLoss) {
+  cross_entropy<float>(table<float>(), {}, {}, nullptr, nullptr);
+  cross_entropy_gradient<float>(table<float>(), {}, {}, {}, nullptr);
+  cross_entropy_gradient_tangent<float>(table<float>(), {}, nullptr, {}, nullptr);
 }
 
 }  // namespace
