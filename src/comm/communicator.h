@@ -159,7 +159,7 @@ class Communicator {
 class MpiSession {
  public:
   // Throws Error if MPI is up already or cannot be used from a program with threads. Where all ranks are on
-  // one machine, sets OMPI_MCA_pml and OMPI_MCA_ess_singleton_isolated unless they are set.
+  // one machine, sets OMPI_MCA_pml unless it is set.
   MpiSession();
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
