@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def make_reported(folder: Path) -> None:
                           capture_output=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, f"{folder / 'run' / 'report' / 'report.html'}\n"), done.stderr
 
+
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Reports whose figures are made but not drawn, for tests of their texts: drawing takes most of the time."""
@@ -108,3 +110,16 @@ def undrawn(monkeypatch) -> None:
 
     monkeypatch.setattr(style.Plot, "save", lambda plot, directory: [])
     monkeypatch.setattr(style.Plot, "data_uri", lambda plot: "data:,")
+
+
+@pytest.fixture
+def laid_out(undrawn, monkeypatch) -> None:
+    """As undrawn, but all parts of every figure find their places, for which each is drawn once without a picture."""
+    from analysis import style
+
+    monkeypatch.setattr(style.Plot, "save", lambda plot, directory: plot.figure.draw_without_rendering() or [])
+
+
+def without_figures(html: str) -> str:
+    """A page as undrawn makes it."""
+    return re.sub(r'data:image/[^"]*', "data:,", html)

@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from analysis import comparison_figures, comparison_tables, loader, report  # noqa: E402
 from analysis.comparison import FormatError, read_folder  # noqa: E402
+from conftest import without_figures  # noqa: E402
 from program import PROGRAM, needs_program  # noqa: E402
 from results_files import matrix_run, text_run  # noqa: E402
 
@@ -449,7 +450,7 @@ def run_report(*arguments):
                           capture_output=True, timeout=120)
 
 
-def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
+def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path, request):
     folder = Folder(tmp_path / "sweep")
     for seed in (1, 2):
         for setting, alpha in (("strong & cold", 0.1), ("weak", 100.0)):
@@ -471,6 +472,9 @@ def test_the_report_of_a_folder_has_tables_figures_and_latex(tmp_path):
     latex = (page.parent / "tables.tex").read_text()
     assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == tables.count("| --- |")
     assert r"strong \& cold" in latex and r"$\pm$" in latex
+    request.getfixturevalue("undrawn")  # from here on
+    assert report.main([str(tmp_path / "sweep"), "--output", str(tmp_path / "again"), "--details", "0"]) == 0
+    assert (tmp_path / "again" / "report.html").read_text() == without_figures(html)
 
 
 def test_an_interval_beyond_the_axis_ends_in_an_arrow(tmp_path, three):

@@ -261,7 +261,7 @@ def test_figures_say_what_they_show_without_their_captions(tmp_path):
     assert "final training loss, nats" in [panel.get_xlabel() for panel in axes]
 
 
-def test_too_few_clients_for_intervals_are_told_once_and_intervals_left_out(tmp_path, undrawn):
+def test_too_few_clients_for_intervals_are_told_once_and_intervals_left_out(tmp_path, laid_out):
     path = following(text_run(tmp_path / "run" / "results.h5", clients=4), 1.0)
     found = study_of(path)
     sentences = rank_study_text.findings(found, found.subjects[0])

@@ -3,14 +3,12 @@
 // Without a server it becomes the program.
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 
 #include "warm/request.h"
@@ -41,11 +39,9 @@ int main(int argc, char** argv) {
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   for (const int signal : passed_on) std::signal(signal, pass_on);
 
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, server, sizeof address.sun_path - 1);
+  const sockaddr_un address = address_of(server);
   const int connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+  if (connect(connection, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     std::perror(server);
     return 127;
   }

@@ -55,6 +55,15 @@ struct Envelope {
 
 }  // namespace
 
+sockaddr_un address_of(const char* path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (std::strlen(path) >= sizeof address.sun_path)
+    throw std::system_error(ENAMETOOLONG, std::generic_category(), path);
+  std::strcpy(address.sun_path, path);
+  return address;
+}
+
 void send(int socket, const Request& request) {
   std::string texts;
   for (const auto* list : {&request.arguments, &request.environment})

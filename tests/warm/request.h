@@ -1,5 +1,7 @@
 // What a warm start hands to the server: the arguments, environment, standard files and folder of the client.
 #pragma once
+#include <sys/un.h>
+
 #include <array>
 #include <string>
 #include <vector>
@@ -11,6 +13,9 @@ struct Request {
   std::vector<std::string> environment;  // NAME=VALUE
   std::array<int, 4> files{};            // descriptors: standard input, output and error, and the folder
 };
+
+// Where a server listens. Throws std::system_error where the path is too long for a socket.
+sockaddr_un address_of(const char* path);
 
 // Over a connected Unix socket. Both throw std::system_error; receive() gives the receiver descriptors of its
 // own.
