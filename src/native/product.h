@@ -45,19 +45,30 @@ class Product {
     const int64_t a_row = term.a_row, a_depth = term.a_depth, b_depth = term.b_depth;
     const int64_t bytes = b_depth == C::panel ? term.depth * C::panel * int64_t(sizeof(T)) : 0;
     typename C::Ahead ahead(tile, b + term.b_panel, bytes, term.depth);
+    int64_t left = term.depth - ahead.steps();
     // Unrolled, as the loops' own instructions cost a twentieth on processors without AVX-512.
 #pragma GCC unroll 2
     for (int64_t k = ahead.steps(); k > 0; --k, a += a_depth, b += b_depth) {
       ahead.ask();
       add_outer(a, a_row, b, sums);
     }
+    if (tile.column == 0 && a_depth == 1) {  // A is read for the first time: asks for the rows of the next tile
+      constexpr int64_t line = kCacheLine / int64_t(sizeof(T));
+      for (const T* next = term.a + (tile.row + height) * a_row; left >= line; left -= line, next += line) {
+#pragma GCC unroll 16
+        for (int i = 0; i < height; ++i)
+          __builtin_prefetch(next + i * a_row, /*to be written*/ 0, /*into the second-level cache*/ 2);
 #pragma GCC unroll 4
-    for (int64_t k = term.depth - ahead.steps(); k > 0; --k, a += a_depth, b += b_depth)
-      add_outer(a, a_row, b, sums);
+        for (int64_t k = line; k > 0; --k, ++a, b += b_depth) add_outer(a, a_row, b, sums);
+      }
+    }
+#pragma GCC unroll 4
+    for (; left > 0; --left, a += a_depth, b += b_depth) add_outer(a, a_row, b, sums);
   }
 
  private:
-  static constexpr int64_t deep = 1024, cached = 400 * 1024 / sizeof(T);  // numbers of a block
+  static constexpr int64_t cached = 400 * 1024 / sizeof(T);              // numbers of a block
+  static constexpr int64_t deep = 128 * 1024 / (C::panel * sizeof(T));  // rows of a panel of B
 
   // sums += a column of A's rows times a row of B.
   template <int height, int vectors>
