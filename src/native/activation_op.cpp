@@ -15,7 +15,7 @@ void ActivationOperation<T>::value(Pass<T>& pass) const {
 template <class T>
 void ActivationOperation<T>::gradient(Pass<T>& pass) const {
   const int64_t count = this->size(pass);
-  const Numbers<T> d_in = pass.take(count);
+  const Numbers<T> d_in = this->successor(pass.gradient, pass);
   pass.kernels.multiply(count, this->result(pass.gradient), this->kept(pass, Kept::slope), nullptr, nullptr,
                         nullptr, d_in.get());
   this->add(pass.gradient, pass, 0, d_in, count);
@@ -31,7 +31,7 @@ void ActivationOperation<T>::tangent(Pass<T>& pass) const {
 template <class T>
 void ActivationOperation<T>::gradient_tangent(Pass<T>& pass) const {
   const int64_t count = this->size(pass);
-  const Numbers<T> t_d_in = pass.take(count);
+  const Numbers<T> t_d_in = this->successor(pass.gradient_tangent, pass);
   pass.kernels.multiply(count, this->result(pass.gradient_tangent), this->kept(pass, Kept::slope),
                         this->result(pass.gradient), this->kept(pass, Kept::curvature),
                         this->input(pass.tangent), t_d_in.get());

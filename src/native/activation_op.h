@@ -13,6 +13,7 @@ class ActivationOperation final : public Operation<T> {
   void gradient(Pass<T>& pass) const override;
   void tangent(Pass<T>& pass) const override;
   void gradient_tangent(Pass<T>& pass) const override;
+  bool overwrites() const override { return true; }
   bool rereads_tangents() const override { return true; }
   bool rereads_gradient() const override { return true; }
 

@@ -39,7 +39,7 @@ class Attention {
     const T factor = T(shape.scale);
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
-      const Rows<T> w = head.scores(weights);
+      const Rows<T> w = weights == nullptr ? memory.scores() : head.scores(weights);
       multiply(head.queries, head.padded, w, {times(memory.left(q), head.width, memory.key_columns(k))});
       for (int64_t i = 0; i < head.queries; ++i)
         softmax(w.data + i * w.row, head.padded, head.visible(i), factor);
@@ -54,7 +54,7 @@ class Attention {
     for_heads(shape, [&](const Head& head) {
       Workspace memory(head, scratch);
       const Matrix w = head.scores(weights);
-      const Rows<T> e = head.scores(d_scores), d_s = memory.scores();
+      const Rows<T> e = d_scores == nullptr ? memory.scores() : head.scores(d_scores), d_s = memory.scores();
       multiply(head.queries, head.padded, e, {times(memory.left(d_out), head.width, memory.key_columns(v))});
       for (int64_t at = 0; at < head.queries * head.padded; at += head.padded) {
         Lanes total{};
@@ -291,9 +291,11 @@ class Attention {
   static Term<T> turned(Matrix a, int64_t depth, Matrix b) {
     return {b.data == nullptr ? nullptr : a.data, 1, a.row, depth, b.data, b.row, Tiles<P, T>::panel};
   }
+  // Nothing where nothing is to be written.
   template <int count>
   static void multiply(int64_t rows, int64_t columns, Rows<T> c, const Term<T> (&terms)[count],
                        bool add = false) {
+    if (c.data == nullptr) return;
     Product<P, T>::run(terms, count, rows, columns, {c, nullptr, add});
   }
 };

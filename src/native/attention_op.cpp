@@ -22,6 +22,7 @@ template <class T>
 typename AttentionOperation<T>::InputGradients AttentionOperation<T>::input_gradients(Pass<T>& pass) const {
   InputGradients made;
   for (size_t i = 0; i < 3; ++i) {
+    if (!this->input_is_active[i]) continue;
     made.numbers[i] = pass.take(size_of_input(pass, i));
     made.rows[i] = {made.numbers[i].get(), row_of_input(i)};
   }
@@ -31,7 +32,7 @@ typename AttentionOperation<T>::InputGradients AttentionOperation<T>::input_grad
 template <class T>
 void AttentionOperation<T>::hand_over(std::vector<Numbers<T>>& of, Pass<T>& pass, InputGradients made) const {
   for (size_t i = 0; i < 3; ++i) {
-    if (this->input_is_active[i]) this->add(of, pass, i, made.numbers[i], size_of_input(pass, i));
+    if (made.numbers[i] != nullptr) this->add(of, pass, i, made.numbers[i], size_of_input(pass, i));
     made.numbers[i].reset();
   }
 }
@@ -41,7 +42,9 @@ void AttentionOperation<T>::value(Pass<T>& pass) const {
   const AttentionShape attention = shape(pass);
   T* out = this->make(pass.value, pass);
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
-  T* weights = this->keep(pass, Kept::weights, pass.kernels.attention_weights(attention));
+  T* weights = this->active && pass.reach != Reach::value
+                   ? this->keep(pass, Kept::weights, pass.kernels.attention_weights(attention))
+                   : nullptr;
   pass.kernels.attention(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2), weights,
                          {out, row()}, scratch.get());
 }
@@ -50,7 +53,9 @@ template <class T>
 void AttentionOperation<T>::gradient(Pass<T>& pass) const {
   const AttentionShape attention = shape(pass);
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
-  T* d_scores = this->keep(pass, Kept::scores_gradient, pass.kernels.attention_weights(attention));
+  T* d_scores = pass.reach == Reach::tangent ? this->keep(pass, Kept::scores_gradient,
+                                                          pass.kernels.attention_weights(attention))
+                                             : nullptr;
   InputGradients made = input_gradients(pass);
   pass.kernels.attention_gradient(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2),
                                   this->kept(pass, Kept::weights), result_rows(pass.gradient), d_scores,

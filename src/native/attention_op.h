@@ -40,7 +40,8 @@ class AttentionOperation final : public Operation<T> {
   }
   Rows<const T> result_rows(const std::vector<Numbers<T>>& of) const { return {this->result(of), row()}; }
 
-  // New memory for the gradients of the three inputs, and its way to them: key and value may be one input.
+  // New memory for the gradients of the inputs that are active, and its way to them: key and value may be one
+  // input.
   struct InputGradients {
     std::array<Numbers<T>, 3> numbers;
     std::array<Rows<T>, 3> rows;

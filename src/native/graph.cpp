@@ -79,17 +79,20 @@ void Graph<T>::value(Pass<T>& pass, std::span<const ValueId> read) const {
     const Place& place = places_[size_t(id)];
     if (place.operation == nullptr) continue;
     const Operation<T>& operation = *place.operation;
+    const auto ends = [&](ValueId input) {
+      const Place& source = places_[size_t(input)];
+      return source.last_reader == id && !is_read(input) &&
+             (pass.reach == Reach::value || !source.value_is_reread);
+    };
+    if (operation.overwrites() && ends(operation.inputs[0]))
+      pass.value[size_t(id)] = pass.value[size_t(operation.inputs[0])];
     {
       const ProfileSpan span("value", operation.name());
       operation.value(pass);
     }
-    if (pass.reach == Reach::value || !place.active) pass.kept[size_t(operation.id)].clear();
-    for (ValueId input : operation.inputs) {
-      const Place& source = places_[size_t(input)];
-      if (source.last_reader == operation.id && !is_read(input) &&
-          (pass.reach == Reach::value || !source.value_is_reread))
-        pass.value[size_t(input)].reset();
-    }
+    if (pass.reach == Reach::value || !place.active) pass.kept[size_t(id)].clear();
+    for (ValueId input : operation.inputs)
+      if (ends(input)) pass.value[size_t(input)].reset();
   }
 }
 

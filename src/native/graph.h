@@ -87,6 +87,8 @@ class Operation {
   virtual void gradient_tangent(Pass<T>& pass) const = 0;
   // Whether it has adapters of its own, so that its result depends on them whatever its inputs do.
   virtual bool adapted() const { return false; }
+  // Whether its value may be written over its first input's, which is of the same size.
+  virtual bool overwrites() const { return false; }
   // Whether it reads its inputs' values again for the gradient; its inputs' tangents and its result's
   // gradient again for the tangent of the gradient.
   virtual bool rereads_inputs() const { return false; }
@@ -102,9 +104,18 @@ class Operation {
 
  protected:
   int64_t size(const Pass<T>& pass) const { return pass.batch.rows(per) * width; }
+  // The result, to be written: new memory where there is none yet.
   T* make(std::vector<Numbers<T>>& of, Pass<T>& pass) const {
-    of[size_t(id)] = pass.take(size(pass));
-    return of[size_t(id)].get();
+    Numbers<T>& numbers = of[size_t(id)];
+    if (numbers == nullptr) numbers = pass.take(size(pass));
+    return numbers.get();
+  }
+  // Memory of the result's size for what follows from its gradient: the gradient's own, where nothing reads
+  // that after this operation.
+  Numbers<T> successor(const std::vector<Numbers<T>>& gradient, Pass<T>& pass) const {
+    const Numbers<T>& own = gradient[size_t(id)];
+    const bool reread = &gradient == &pass.gradient && pass.reach == Reach::tangent && rereads_gradient();
+    return own.use_count() == 1 && !reread ? own : pass.take(size(pass));
   }
   const T* input(const std::vector<Numbers<T>>& of, size_t i = 0) const {
     return of[size_t(inputs[i])].get();

@@ -108,13 +108,13 @@ struct Kernels {
   // [rows] = 1 / sqrt(variance + epsilon), out = gain * normal + shift.
   void (*add_norm)(int64_t rows, int64_t width, const T* a, const T* b, const T* gain, const T* shift,
                    double epsilon, T* normal, T* scale, T* out);
-  // d_x from d_out.
+  // d_x, which may be d_out, from that.
   void (*add_norm_gradient)(int64_t rows, int64_t width, const T* d_out, const T* gain, const T* normal,
                             const T* scale, T* d_x);
   // Along t_a + t_b (either may be nullptr: 0).
   void (*add_norm_tangent)(int64_t rows, int64_t width, const T* t_a, const T* t_b, const T* gain,
                            const T* normal, const T* scale, T* t_normal, T* t_scale, T* t_out);
-  // The derivative of d_x, where t_d_out is that of d_out.
+  // The derivative of d_x, where t_d_out is that of d_out; t_d_x may be it.
   void (*add_norm_gradient_tangent)(int64_t rows, int64_t width, const T* d_out, const T* t_d_out,
                                     const T* gain, const T* normal, const T* t_normal, const T* scale,
                                     const T* t_scale, const T* d_x, T* t_d_x);
@@ -144,14 +144,14 @@ struct Kernels {
   void (*rotate)(const RotaryShape& shape, int64_t rows, const T* in, const T* cosines, const T* sines,
                  bool back, T* out);
 
-  // softmax(scale q k^T) v by example and head. The softmax goes to `weights`
-  // [attention_weights(shape)]; scratch has attention_scratch(shape) numbers. out has q's shape.
+  // softmax(scale q k^T) v by example and head. The softmax goes to `weights` [attention_weights(shape)],
+  // unless that is nullptr; scratch has attention_scratch(shape) numbers. out has q's shape.
   int64_t (*attention_weights)(const AttentionShape& shape);
   int64_t (*attention_scratch)(const AttentionShape& shape);
   void (*attention)(const AttentionShape& shape, Rows<const T> q, Rows<const T> k, Rows<const T> v,
                     T* weights, Rows<T> out, T* scratch);
-  // d_q, d_k, d_v are overwritten. d_scores [attention_weights(shape)] is kept for the tangent: what it holds
-  // is the kernel's own matter.
+  // d_q, d_k, d_v are overwritten, those that have data. d_scores [attention_weights(shape)] is kept for the
+  // tangent, unless it is nullptr: what it holds is the kernel's own matter.
   void (*attention_gradient)(const AttentionShape& shape, Rows<const T> q, Rows<const T> k, Rows<const T> v,
                              const T* weights, Rows<const T> d_out, T* d_scores, Rows<T> d_q, Rows<T> d_k,
                              Rows<T> d_v, T* scratch);

@@ -20,7 +20,7 @@ void AddNormOperation<T>::add_to_inputs(std::vector<Numbers<T>>& of, Pass<T>& pa
 
 template <class T>
 void AddNormOperation<T>::gradient(Pass<T>& pass) const {
-  const Numbers<T> d_sum = pass.take(this->size(pass));
+  const Numbers<T> d_sum = this->successor(pass.gradient, pass);
   pass.kernels.add_norm_gradient(centred_, pass.batch.rows(this->per), this->width,
                                  this->result(pass.gradient), gain_.data(), this->kept(pass, Kept::normal),
                                  this->kept(pass, Kept::scale), d_sum.get());
@@ -40,7 +40,7 @@ void AddNormOperation<T>::tangent(Pass<T>& pass) const {
 
 template <class T>
 void AddNormOperation<T>::gradient_tangent(Pass<T>& pass) const {
-  const Numbers<T> t_d_sum = pass.take(this->size(pass));
+  const Numbers<T> t_d_sum = this->successor(pass.gradient_tangent, pass);
   pass.kernels.add_norm_gradient_tangent(
       centred_, pass.batch.rows(this->per), this->width, this->result(pass.gradient),
       this->result(pass.gradient_tangent), gain_.data(), this->kept(pass, Kept::normal),

@@ -212,7 +212,7 @@ template <class T>
 void TeamKernels<T>::attention(const AttentionShape& shape, In q, In k, In v, T* weights, Out out,
                                T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
-    Base::attention(own.shape, from(q, own.first_query), k, v, weights + own.first_weight,
+    Base::attention(own.shape, from(q, own.first_query), k, v, at(weights, own.first_weight),
                     from(out, own.first_query), memory);
   });
 }
@@ -222,7 +222,7 @@ void TeamKernels<T>::attention_gradient(const AttentionShape& shape, In q, In k,
                                         In d_out, T* d_scores, Out d_q, Out d_k, Out d_v, T* scratch) const {
   share_examples(shape, scratch, [&](const Examples& own, T* memory) {
     Base::attention_gradient(own.shape, from(q, own.first_query), k, v, weights + own.first_weight,
-                             from(d_out, own.first_query), d_scores + own.first_weight,
+                             from(d_out, own.first_query), at(d_scores, own.first_weight),
                              from(d_q, own.first_query), d_k, d_v, memory);
   });
 }
