@@ -42,6 +42,7 @@ TEST_P(AttentionOperations, AgreeWithAutogradWithSharedKeysToo) {
       const ValueShape constant{Per::token, 48 / group, /*active=*/false};
       check(GetParam(), function, {query, key, key}, query);
       check(GetParam(), function, {query, key, constant}, query);
+      check(GetParam(), function, {query, constant, key}, query);
     }
 }
 

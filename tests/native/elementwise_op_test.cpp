@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "native/activation_op.h"
 #include "native/network.h"
 
@@ -59,6 +61,33 @@ TEST_P(ElementwiseOperations, ChainOfResidualSumsAgreesWithAutograd) {
         return x;
       });
   check(GetParam(), chain, {kValue, kValue, kConstant, kValue}, kValue);
+}
+
+// An activation is written over its input, unless that is asked for or read by others.
+TEST_P(ElementwiseOperations, ActivationOfSumAgreesWithAutograd) {
+  const Function function(
+      [](auto& graph, const auto& in) {
+        const ValueId sum = add<AddOperation>(graph, in);
+        const ValueId active = add<ActivationOperation>(graph, {sum}, Activation::tanh);
+        return add<ActivationOperation>(graph, {active}, Activation::silu);
+      },
+      [](const auto& in) { return torch::silu(torch::tanh(in[0] + in[1])); });
+  for (const auto& inputs : {std::vector{kValue, kValue}, {kValue, kConstant}})
+    check(GetParam(), function, inputs, kValue);
+}
+
+TEST_P(ElementwiseOperations, ActivationLeavesWhatIsAskedFor) {
+  Graph<float> graph;
+  const ValueId input = graph.input(kValue.per, kValue.width);
+  const ValueId active = add<ActivationOperation>(graph, {input}, Activation::tanh);
+  const Tensor x = draw({36, kValue.width}, torch::kFloat32);
+  Pool<float> pool;
+  Pass<float> pass(kernels<float>(GetParam()), pool, ragged_batch(), Reach::value);
+  graph.prepare(pass);
+  pass.value[size_t(input)] = pool.take(x.numel());
+  std::copy_n(data<float>(x), x.numel(), pass.value[size_t(input)].get());
+  graph.value(pass, std::array{input, active});
+  EXPECT_EQ(0, std::memcmp(pass.value[size_t(input)].get(), data<float>(x), x.nbytes()));
 }
 
 TEST_P(ElementwiseOperations, GatedLinearUnitAgreesWithAutograd) {

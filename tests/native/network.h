@@ -72,9 +72,10 @@ struct Prepare {
   std::function<void(Pass<T>&)> adapters, gradient, gradient_tangent;
 };
 
+// As far as a pass of such a reach goes.
 template <class T>
 Derivatives ask(const Kernels<T>& table, const Question& question, const Build<T>& build,
-                const Prepare<T>& prepare = {}) {
+                const Prepare<T>& prepare, Reach reach) {
   Graph<T> graph;
   std::vector<std::shared_ptr<Leaf>> leaves;
   std::vector<ValueId> inputs;
@@ -85,7 +86,7 @@ Derivatives ask(const Kernels<T>& table, const Question& question, const Build<T
   }
   const ValueId result = build(graph, inputs);
   Pool<T> pool;
-  Pass<T> pass(table, pool, question.batch, Reach::tangent);
+  Pass<T> pass(table, pool, question.batch, reach);
   graph.prepare(pass);
   const auto prepared = [&](const std::function<void(Pass<T>&)>& step) {
     if (step) step(pass);
@@ -103,17 +104,32 @@ Derivatives ask(const Kernels<T>& table, const Question& question, const Build<T
   prepared(prepare.adapters);
   graph.value(pass, std::array{result});
   all.value = get(pass.value);
+  if (reach == Reach::value) return all;
   prepared(prepare.gradient);
   set(pass.gradient, question.pull);
   graph.gradient(pass);
+  for (const auto& leaf : leaves) all.gradient.push_back(leaf->gradient);
+  if (reach == Reach::gradient) return all;
   graph.tangent(pass);
   all.tangent = get(pass.tangent);
   prepared(prepare.gradient_tangent);
   set(pass.gradient_tangent, question.pull_direction);
   graph.gradient_tangent(pass);
-  for (const auto& leaf : leaves) {
-    all.gradient.push_back(leaf->gradient);
-    all.gradient_tangent.push_back(leaf->gradient_tangent);
+  for (const auto& leaf : leaves) all.gradient_tangent.push_back(leaf->gradient_tangent);
+  return all;
+}
+
+// All, and that passes which go less far find the same bits.
+template <class T>
+Derivatives ask(const Kernels<T>& table, const Question& question, const Build<T>& build,
+                const Prepare<T>& prepare = {}) {
+  const Derivatives value = ask(table, question, build, prepare, Reach::value);
+  const Derivatives gradient = ask(table, question, build, prepare, Reach::gradient);
+  const Derivatives all = ask(table, question, build, prepare, Reach::tangent);
+  EXPECT_TRUE(same_bits(value.value, all.value) && same_bits(gradient.value, all.value));
+  for (size_t i = 0; i < all.gradient.size(); ++i) {
+    if (!all.gradient[i].defined()) continue;
+    EXPECT_TRUE(same_bits(gradient.gradient[i], all.gradient[i]));
   }
   return all;
 }
