@@ -125,7 +125,7 @@ void Options::visit(OptionVisitor& v) {
            one_of({"auto", "native", "reference"}));
   v.option("prefix-cache", prefix_cache,
            "MiB a rank for the frozen states under the lowest adapter; 0: none kept",
-           at_least(0).only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
+           between(0, 1048576).only_with("problem", {"transformer"}).not_with("algorithm", without_pairs));
   v.option("matrix-rows", matrix_rows, "rows of the matrix problem's targets",
            at_least(1).only_with("problem", {"matrix"}));
   v.option("matrix-columns", matrix_columns, "columns of the matrix problem's targets",
