@@ -163,8 +163,9 @@ make_venv() {
   fi
 }
 
+# Modules are compiled when they are first imported, which most never are: set-up takes a minute less.
 pip_install() {
-  "$root/.venv/bin/python" -m pip install -qq --disable-pip-version-check "$@" ||
+  "$root/.venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile "$@" ||
     fail "pip could not install $*; if no package index was reached, check the network and the settings of pip" \
       "(pip config list), then run jobs/setup.sh again: it goes on where it stopped"
 }

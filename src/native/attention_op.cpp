@@ -53,9 +53,9 @@ template <class T>
 void AttentionOperation<T>::gradient(Pass<T>& pass) const {
   const AttentionShape attention = shape(pass);
   const Numbers<T> scratch = pass.take(pass.kernels.attention_scratch(attention));
-  T* d_scores = pass.reach == Reach::tangent ? this->keep(pass, Kept::scores_gradient,
-                                                          pass.kernels.attention_weights(attention))
-                                             : nullptr;
+  T* d_scores = pass.reach == Reach::tangent
+                    ? this->keep(pass, Kept::scores_gradient, pass.kernels.attention_weights(attention))
+                    : nullptr;
   InputGradients made = input_gradients(pass);
   pass.kernels.attention_gradient(attention, rows(pass.value, 0), rows(pass.value, 1), rows(pass.value, 2),
                                   this->kept(pass, Kept::weights), result_rows(pass.gradient), d_scores,

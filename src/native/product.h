@@ -52,7 +52,8 @@ class Product {
       ahead.ask();
       add_outer(a, a_row, b, sums);
     }
-    if (tile.column == 0 && a_depth == 1) {  // A is read for the first time: asks for the rows of the next tile
+    // Where the rows of A are read for the first time, it asks for those of the next tile.
+    if (tile.column == 0 && a_depth == 1) {
       constexpr int64_t line = kCacheLine / int64_t(sizeof(T));
       for (const T* next = term.a + (tile.row + height) * a_row; left >= line; left -= line, next += line) {
 #pragma GCC unroll 16
@@ -67,7 +68,7 @@ class Product {
   }
 
  private:
-  static constexpr int64_t cached = 400 * 1024 / sizeof(T);              // numbers of a block
+  static constexpr int64_t cached = 400 * 1024 / sizeof(T);             // numbers of a block
   static constexpr int64_t deep = 128 * 1024 / (C::panel * sizeof(T));  // rows of a panel of B
 
   // sums += a column of A's rows times a row of B.
