@@ -24,13 +24,15 @@ std::string quantity(const std::string& name, const std::optional<double>& accur
 }
 
 // "loss 1.234", "common 66.1%", ...: what was measured, in the order in which a narrow terminal may drop it.
-std::vector<std::string> describe(const RoundReport& report) {
+std::vector<std::string> describe(const RoundReport& report, bool with_evaluation) {
   std::vector<std::string> fields;
   if (!std::isnan(report.train_loss)) fields.push_back("loss " + format_significant(report.train_loss, 4));
-  fields.push_back(quantity("common", report.common_accuracy, report.common_loss));
-  fields.push_back(quantity("personal", report.personal_accuracy, report.personal_loss));
-  fields.push_back(quantity("adapted", report.adapted_accuracy, std::nullopt));
-  fields.push_back(quantity("held out", report.held_out_accuracy, report.held_out_loss));
+  if (with_evaluation) {
+    fields.push_back(quantity("common", report.common_accuracy, report.common_loss));
+    fields.push_back(quantity("personal", report.personal_accuracy, report.personal_loss));
+    fields.push_back(quantity("adapted", report.adapted_accuracy, std::nullopt));
+    fields.push_back(quantity("held out", report.held_out_accuracy, report.held_out_loss));
+  }
   fields.push_back(format_duration(report.seconds) + " a round");
   if (std::isfinite(report.seconds_left)) fields.push_back(format_duration(report.seconds_left) + " left");
   std::erase(fields, "");
@@ -81,7 +83,7 @@ class Lines : public Observer {
     const std::string total = std::to_string(plan_.rounds);
     std::string round = std::to_string(report.round);
     round.insert(0, total.size() - std::min(total.size(), round.size()), ' ');
-    out_ << "round " << round << '/' << total << "  " << join(describe(report), "  ") << std::endl;
+    out_ << "round " << round << '/' << total << "  " << join(describe(report, report.evaluated), "  ") << std::endl;
     unprinted_.reset();
   }
 
@@ -147,7 +149,7 @@ class Bar : public Observer {
     const std::string head = std::to_string(last_ ? last_->round : plan_.first_round - 1) + "/" +
                              std::to_string(plan_.rounds) + " " +
                              std::to_string(static_cast<int>(share * 100)) + "%";
-    std::vector<std::string> fields = last_ ? describe(*last_) : std::vector<std::string>();
+    std::vector<std::string> fields = last_ ? describe(*last_, /*with_evaluation=*/true) : std::vector<std::string>();
     // The last column stays empty: some terminals break the line when it is written.
     const auto text_width = [&] {
       return head.size() + (fields.empty() ? 0 : 2) + join(fields, "  ").size();

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/option_values.h"
 #include "core/text.h"
@@ -39,6 +40,17 @@ std::string idle_ranks(const RunPlan& plan) {
   return "without a group of clients in round " + std::to_string(plan.first_round) +
          (idle.size() == 1 ? ": rank " : ": ranks ") + shortened_list(idle) +
          "; start fewer ranks, or give a smaller --lockstep or more clients";
+}
+
+// Of clients that the draws of the rounds are expected to miss, "" where that is less than one.
+std::string undrawn_clients(const RunPlan& plan) {
+  const double clients = double(plan.clients - plan.held_out_clients);
+  const double missed = clients * std::pow(1 - double(plan.clients_per_round) / clients, double(plan.rounds));
+  if (plan.rounds == 0 || missed < 1) return "";
+  return "with " + std::to_string(plan.clients_per_round) + " clients a round, about " +
+         std::to_string(std::llround(missed)) + " of " + std::to_string(int64_t(clients)) +
+         " are drawn in none of the rounds and keep what they start with, which counts in every mean over "
+         "clients: took_part in results.h5 tells which; more rounds or a larger --clients-per-round reach more";
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
@@ -123,7 +135,7 @@ RunPlan make_plan(const Options& options, const Problem& problem, const Algorith
 std::vector<std::string> notes_before(RunRequest& request, const Problem& problem, const Algorithm& algorithm,
                                       const RunState& state, const RunPlan& plan) {
   std::vector<std::string> notes = idle_options(request, problem);
-  for (const std::string& note : {waiting_threads(plan), idle_ranks(plan)})
+  for (const std::string& note : {waiting_threads(plan), idle_ranks(plan), undrawn_clients(plan)})
     if (!note.empty()) notes.push_back(note);
   notes.insert(notes.end(), problem.partition().notes.begin(), problem.partition().notes.end());
   if (const std::string note = single_classes(problem, plan); !note.empty()) notes.push_back(note);

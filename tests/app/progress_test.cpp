@@ -102,6 +102,16 @@ TEST(Lines, SayWhatWasMeasured) {
   EXPECT_THAT(out.str(), Not(HasSubstr("\r")));
 }
 
+// What a report repeats of an evaluation before its round is no news.
+TEST(Lines, ShowAnEvaluationOnce) {
+  std::ostringstream out;
+  const auto lines = make_progress({.form = Form::lines}, out, [] { return 0.0; });
+  lines->begin(plan_of(300));
+  lines->end_round(report_of(1, true));
+  lines->end_round(report_of(300, false));
+  EXPECT_THAT(out.str(), HasSubstr("round 300/300  loss 1.25  2.3 s a round"));
+}
+
 TEST(Lines, ShowHeldOutClientsApart) {
   std::ostringstream out;
   const auto lines = make_progress({.form = Form::lines}, out, [] { return 0.0; });
@@ -123,6 +133,7 @@ TEST(Lines, ShowLossesWhereThereIsNoAccuracy) {
   const auto lines = make_progress({.form = Form::lines}, out, [] { return 0.0; });
   lines->begin(plan_of(9));
   RoundReport report;
+  report.evaluated = true;
   report.round = 1;
   report.common_loss = 0.25;
   report.personal_loss = 1.5e-9;

@@ -245,6 +245,15 @@ def test_overwrite_replaces_the_programs_files_and_no_others(tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+def test_clients_that_no_round_draws_are_announced(tmp_path):
+    few = {**MATRIX, "clients": 40, "clients-per-round": 2, "rounds": 2, "output": tmp_path / "run"}
+    assert "about 36 of 40 are drawn in none of the rounds" in run({**few, "dry-run": True}).stdout
+    assert "drawn in none" not in run({**few, "clients-per-round": 40, "dry-run": True}).stdout
+    run({**few, "progress": "off"})
+    with h5py.File(few["output"] / "results.h5") as file:
+        assert 36 <= np.sum(~file["took_part"][...].astype(bool).any(0)) <= 38
+
+
 def test_a_dry_run_checks_everything_and_writes_nothing(small_text, tmp_path):
     done = run({**small_text, "output": tmp_path / "run", "dry-run": True}, 4)
     assert not (tmp_path / "run").exists() and not done.stderr
