@@ -45,6 +45,7 @@ class Scores:
     validation: float = math.nan
     loss: np.ndarray | None = None  # matrix problem: of the personal model
     permuted: np.ndarray | None = None  # who reads labels permuted; None where all read them in the same way
+    undrawn: int = 0  # clients that no round drew
 
     @property
     def seed(self):
@@ -271,7 +272,7 @@ def scored(directory: Path, folder: Path, entry: dict | None = None) -> Scores:
         version=" ".join(str(data.attrs.get(name, ""))[:12] for name in ("program_version", "git_commit")).strip(),
         unseen=statistics.macro_mean(adapted[held_out]) if adapted is not None and not held_out.all() else math.nan,
         validation=validation_score(run), loss=_trained(run, "personal_loss") if run.is_matrix else None,
-        permuted=run.permuted[run.trained] if run.readings() else None)
+        permuted=run.permuted[run.trained] if run.readings() else None, undrawn=int(run.undrawn.sum()))
 
 
 def _client_means(values: np.ndarray) -> np.ndarray:

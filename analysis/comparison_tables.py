@@ -11,7 +11,7 @@ import numpy as np
 from . import statistics
 from .comparison import Cell, Comparison, Contender, Scores, contenders, differences, pairs_up
 from .measure import capital
-from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show
+from .runs import AS_THEY_ARE, EXECUTION, PERMUTED, show, told_undrawn
 from .table import DASH, Table, data_size, number, plus_minus, small
 from .tables import ONE_SEED, PAIRS_NOTE, SOLVED, adapted_note, judged, permuted_note, unpaired_note
 
@@ -379,6 +379,8 @@ def notices(comparison: Comparison) -> list[str]:
                 apart.append(f"{cell.method} ({setting})" if setting else cell.method)
     if apart:
         found.append(f"Not the same partition as {comparison.reference}, and so not paired with it: {_few(apart)}")
+    if undrawn := told_undrawn([run.undrawn for run in comparison.runs]):
+        found.append(undrawn)
     versions = sorted({run.version for run in comparison.runs})
     if len(versions) > 1:
         found.append(f"The runs are of {len(versions)} versions of the program: {_few(versions)}")

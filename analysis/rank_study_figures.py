@@ -40,7 +40,8 @@ def by_client(study: Study, subject: Subject) -> Plot:
             handles["iid control, smallest to largest"] = axes.axhspan(np.nanmin(other), np.nanmax(other), color=GREY,
                                                                       alpha=0.25, linewidth=0)
         if sites.shape[1] > 1:
-            axes.vlines(x, np.nanmin(sites, axis=1), np.nanmax(sites, axis=1), color=GREEN, linewidth=0.8, alpha=0.6)
+            axes.vlines(x, np.fmin.reduce(sites, axis=1), np.fmax.reduce(sites, axis=1), color=GREEN, linewidth=0.8,
+                        alpha=0.6)
         handles["this run"] = axes.plot(x, subject.effects[effect][0][order], linestyle="none", marker="o", color=GREEN,
                                         markersize=4.5 if subject.clients <= FEW_CLIENTS else 2)[0]
         if subject.is_matrix and subject.truths[0] is not None and effect[0]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import command, comparison_page, federation, figures, measure, page, rank_study_page, spectra, tables
 from .comparison import is_folder
 from .loader import FormatError
-from .runs import Configuration, Run, differing, group, read, show
+from .runs import Configuration, Run, differing, group, read, show, told_undrawn
 from .table import DASH, Table
 
 _PROVENANCE = (
@@ -76,7 +76,8 @@ def _write(runs: list[Run], groups: list[Configuration], folder: Path, details: 
     sections += [_provenance(run, len(runs) > 1) for run in runs]
 
     page.write_tables(written, folder)
-    notices = [run.unfinished for run in runs if run.unfinished]
+    undrawn = told_undrawn([int(run.undrawn.sum()) for run in runs])
+    notices = [text for text in [*(run.unfinished for run in runs), undrawn] if text]
     ranks = rank_study_page.write([(g, "", "") for g in groups], folder, _subtitle(runs), details, notices)
     text = page.render(_title(groups), _subtitle(runs), sections, notices, [rank_study_page.LINK] if ranks else [])
     (folder / "report.html").write_text(text, encoding="utf-8")

@@ -101,6 +101,12 @@ class Run:
         return ~held_out if not held_out.all() else np.ones_like(held_out)
 
     @property
+    def undrawn(self) -> np.ndarray:
+        """Clients that might have trained but were in no round's cohort, [client]."""
+        took_part = self.data["took_part"].transpose("round", "client").values > 0
+        return self.trained & ~self.data["held_out"].values & ~took_part.any(axis=0) & (self.rounds_done > 0)
+
+    @property
     def permuted(self) -> np.ndarray:
         """Clients that read their labels through a permutation of the classes, [client]."""
         if "label_map" not in self.data:
@@ -302,3 +308,14 @@ def same_partition(a: Run, b: Run) -> bool:
     if (maps[0] is None) != (maps[1] is None) or maps[0] is not None and not np.array_equal(*maps):
         return False
     return all(np.array_equal(a.data[name].values, b.data[name].values) for name in names)
+
+
+def told_undrawn(undrawn: list[int]) -> str:
+    """What a reader must know of clients that no round drew, so many by run; empty where there are none."""
+    counts = [count for count in undrawn if count]
+    if not counts:
+        return ""
+    span = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    where = "" if len(undrawn) == 1 else f" in {len(counts)} of {len(undrawn)} runs"
+    return (f"Clients that were drawn in none of the rounds{where}: {span}. They are as they started, and count in means "
+            "over clients, in the worst of them and in learned ranks; took_part in results.h5 tells which they are.")

@@ -100,6 +100,19 @@ def test_a_run_that_has_not_ended_says_so_at_the_top(tmp_path, undrawn):
         f"running still, go on with: pf2lora --config {path.parent / 'options.ini'} --resume")
 
 
+def test_clients_that_no_round_drew_are_told(tmp_path):
+    path = matrix_run(tmp_path / "run" / "results.h5", rounds=12)
+    (run,) = runs.read([path])
+    assert not run.undrawn.any() and runs.told_undrawn([0, 0]) == ""
+    with h5py.File(path, "r+") as file:
+        file["took_part"][:, 1] = 0
+        file["took_part"][5, 0] = 0
+    (run,) = runs.read([path])
+    assert run.undrawn.tolist() == [client == 1 for client in range(run.undrawn.size)]
+    assert "drawn in none of the rounds: 1. " in report.write_report([path], tmp_path / "out").read_text()
+    assert "rounds in 2 of 3 runs: 1 to 4. " in runs.told_undrawn([4, 0, 1])
+
+
 @pytest.mark.parametrize("change", [
     lambda file: file.attrs.__delitem__("end_utc"), lambda file: file["segment_exit"].__setitem__(-1, "unknown"),
     lambda file: file["options"].attrs.__setitem__("rounds", np.int64(13))])
