@@ -83,7 +83,8 @@ class Lines : public Observer {
     const std::string total = std::to_string(plan_.rounds);
     std::string round = std::to_string(report.round);
     round.insert(0, total.size() - std::min(total.size(), round.size()), ' ');
-    out_ << "round " << round << '/' << total << "  " << join(describe(report, report.evaluated), "  ") << std::endl;
+    out_ << "round " << round << '/' << total << "  " << join(describe(report, report.evaluated), "  ")
+         << std::endl;
     unprinted_.reset();
   }
 
@@ -149,7 +150,8 @@ class Bar : public Observer {
     const std::string head = std::to_string(last_ ? last_->round : plan_.first_round - 1) + "/" +
                              std::to_string(plan_.rounds) + " " +
                              std::to_string(static_cast<int>(share * 100)) + "%";
-    std::vector<std::string> fields = last_ ? describe(*last_, /*with_evaluation=*/true) : std::vector<std::string>();
+    std::vector<std::string> fields =
+        last_ ? describe(*last_, /*with_evaluation=*/true) : std::vector<std::string>();
     // The last column stays empty: some terminals break the line when it is written.
     const auto text_width = [&] {
       return head.size() + (fields.empty() ? 0 : 2) + join(fields, "  ").size();

@@ -50,7 +50,8 @@ std::string undrawn_clients(const RunPlan& plan) {
   return "with " + std::to_string(plan.clients_per_round) + " clients a round, about " +
          std::to_string(std::llround(missed)) + " of " + std::to_string(int64_t(clients)) +
          " are drawn in none of the rounds and keep what they start with, which counts in every mean over "
-         "clients: took_part in results.h5 tells which; more rounds or a larger --clients-per-round reach more";
+         "clients: took_part in results.h5 tells which; more rounds or a larger --clients-per-round reach "
+         "more";
 }
 
 // Of clients whose accuracy says nothing, "" where there are none.
