@@ -322,7 +322,8 @@ void print_forecast(std::ostream& out, const RunPlan& plan) {
   out << "\nTime, from steps made now on " << (plan.ranks == 1 ? "this rank" : "these ranks") << '\n'
       << align_columns({{"", "new examples", "seen before"},
                         row("one local step of " + format_count(forecast.step_clients) +
-                                (forecast.step_clients == 1 ? " client" : " clients"),
+                                (forecast.step_clients == 1 ? " client" : " clients") +
+                                (plan.ranks == 1 ? "" : ", on the slowest rank"),
                             forecast.step),
                         row("local steps of a round", forecast.train),
                         row("one evaluation of all clients", forecast.evaluate)})

@@ -108,8 +108,11 @@ OutputDirectory::OutputDirectory(const std::string& path, OutputMode mode) : pat
   if (mode_ == OutputMode::fresh && !holds_nothing_saved(*this)) throw already_exists(path_);
   require_writable(path_, path_);
   if (mode_ == OutputMode::resume && !fs::exists(checkpoint(), ignored)) {
-    throw OptionError("--resume: there is no checkpoint in '" + path_ +
-                      "'; start again with --overwrite, or name the run's directory with --output");
+    if (!fs::exists(options(), ignored))
+      throw OptionError("--resume: '" + path_ + "' is not the directory of a run; name that with --output");
+    throw OptionError("--resume: the run in '" + path_ +
+                      "' has saved no checkpoint yet (--checkpoint-every rounds apart); start it again with "
+                      "--overwrite");
   }
   // A look at the lock, so that a run that cannot start says so before its inputs are read.
   const int lock = ::open(lock_path().c_str(), O_RDWR | O_CLOEXEC);

@@ -111,6 +111,8 @@ RunForecast make_forecast(const Options& options, const Problem& problem, const 
   const ForecastSeconds per_work = {largest(comm, forecast.step.first * steps_per_work),
                                     largest(comm, forecast.step.later * steps_per_work)};
   forecast.train = times(per_work, load_of(groups, comm.size()).most);
+  forecast.step = {largest(comm, forecast.step.first), largest(comm, forecast.step.later)};
+  forecast.step_clients = int64_t(largest(comm, double(forecast.step_clients)));
 
   ExactSum sum(size_t(algorithm.sum_size(round)));
   comm.all_reduce(sum);

@@ -28,9 +28,9 @@ struct ForecastSeconds {
 
 // What the rounds to come take on the ranks at hand, in seconds, from steps that were made for it.
 struct RunForecast {
-  int64_t step_clients = 0;  // of the group whose step was timed
+  int64_t step_clients = 0;  // of the groups whose steps were timed, the largest
   int64_t peak_bytes = 0;    // most memory of a rank up to the end of these steps
-  ForecastSeconds step;      // a local step of that group
+  ForecastSeconds step;      // a local step of a group, on the slowest rank
   ForecastSeconds train;     // the local steps of a round, on the rank that needs longest
   ForecastSeconds evaluate;  // one evaluation of all clients, on the rank that needs longest
   double answers = 0;        // texts or spans of all clients' test examples, on that rank

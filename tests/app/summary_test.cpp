@@ -250,7 +250,7 @@ TEST(PrintPlan, ForecastsTheRoundsToComeAndOtherNumbersOfRanks) {
                               .by_ranks = {{1, 50, 1, 1000}, {2, 30, 0.8333, 720}}};
   const std::string text = plan_text(plan);
   using Cells = std::vector<std::string>;
-  EXPECT_EQ(cells(text, "one local step of 2 clients"), (Cells{"2.0", "s", "1.5", "s"}));
+  EXPECT_EQ(cells(text, "one local step of 2 clients, on the slowest rank"), (Cells{"2.0", "s", "1.5", "s"}));
   EXPECT_EQ(cells(text, "all-reduce of a round"), (Cells{"1.20", "ms"}));
   EXPECT_EQ(cells(text, "one evaluation of all clients"), (Cells{"30.0", "s", "20.0", "s"}));
   EXPECT_EQ(cells(text, "answers of all clients, in 2 rounds"), (Cells{"1", "min", "30", "s"}));

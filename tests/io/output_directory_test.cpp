@@ -90,6 +90,8 @@ TEST_F(OutputDirectoryTest, ResumeNeedsACheckpoint) {
   EXPECT_THAT(refusal(OutputMode::resume), AllOf(HasSubstr(path()), HasSubstr("does not exist")));
   EXPECT_FALSE(fs::exists(path()));
   fs::create_directories(path());
+  EXPECT_THAT(refusal(OutputMode::resume), HasSubstr("not the directory of a run"));
+  write_file(path() + "/options.ini", "rounds = 3\n");
   EXPECT_THAT(refusal(OutputMode::resume), AllOf(HasSubstr("no checkpoint"), HasSubstr("--overwrite")));
   make_run();
   OutputDirectory(path(), OutputMode::resume).create();

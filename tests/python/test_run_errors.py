@@ -326,7 +326,13 @@ def test_resume_without_a_checkpoint_is_refused(stopped_run, tmp_path):
     assert not absent.exists()
     absent.mkdir()
     (absent / "notes.txt").write_text("mine")
-    assert_refused({**stopped_run, "output": absent, "resume": True}, 2, ["no checkpoint", "absent"], tmp_path)
+    # A folder of somebody's, such as that of several runs: no word of --overwrite.
+    here = {**stopped_run, "output": absent, "resume": True, "progress": "off"}
+    (said,) = refusal(here, 2, tmp_path).messages
+    assert "absent" in said and "not the directory of a run" in said and "overwrite" not in said
+    (absent / "options.ini").write_text("rounds = 3\n")
+    assert_refused(here, 2, ["no checkpoint", "absent", "--overwrite"], tmp_path)
+    (absent / "options.ini").unlink()
     assert [entry.name for entry in absent.iterdir()] == ["notes.txt"]
 
 
