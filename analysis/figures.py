@@ -295,9 +295,13 @@ def _client_points(groups: list[Configuration]) -> Plot:
         if first.majority is not None:
             level = first.majority[chosen][order]
             handles["majority class"] = axes.hlines(level, x - 0.42, x + 0.42, color="black", linewidth=1.4)
-        shift = np.linspace(-0.3, 0.3, len(groups))
+        for place in x[1::2]:  # bands tell whose the points are
+            axes.axvspan(place - 0.5, place + 0.5, color="black", alpha=0.06, linewidth=0, zorder=0)
+        axes.grid(axis="x", visible=False)
+        shift = np.linspace(-0.28, 0.28, len(groups))
         for i, (group, v, look) in enumerate(zip(groups, values, styles)):
-            mark = {"linestyle": "none", "marker": look.marker, "markersize": 5, "color": look.colour}
+            mark = {"linestyle": "none", "marker": look.marker, "markersize": 5 if len(x) <= 20 else 3.2,
+                    "color": look.colour}
             handles[marked(group.label, group.first.deployed)] = axes.plot(x + shift[i], v[order], **mark)[0]
             adapted = group.first.score("adapted")
             if adapted is not None and group.first.deployed != "adapted":

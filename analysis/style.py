@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -130,9 +131,21 @@ def names_height(names) -> float:
 
 
 def client_ticks(axis, names, size: float | None = None) -> None:
-    """Names of clients at 0, 1, ... of an x-axis, level where they are numbers, else slanted."""
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if names_height(names) else {}
-    axis.set_ticks(range(len(names)), names, **slanted, **({} if size is None else {"fontsize": size}))
+    """Names of clients at 0, 1, ... of an x-axis, level where they are numbers that have room, else upright or slanted."""
+    size = FontProperties(size=size or matplotlib.rcParams["xtick.labelsize"]).get_size_in_points()
+    turned = {}
+    if names_height(names):
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    elif 0.7 * size * max(map(len, names), default=0) > (slot := _slot(axis.axes, len(names))):
+        turned, size = {"rotation": 90}, min(size, 0.9 * slot)
+    axis.set_ticks(range(len(names)), names, fontsize=size, **turned)
+
+
+def _slot(axes, count: int) -> float:
+    """Points of width that each of `count` ticks has, about: margins of a panel take a seventh."""
+    spec = axes.get_subplotspec()
+    share = len(spec.colspan) / spec.get_gridspec().ncols if spec else 1
+    return 72 * axes.figure.get_figwidth() * share * 6 / 7 / count
 
 
 def legend_below(figure: Figure, handles: dict, columns: int | None = None) -> None:
