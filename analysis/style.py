@@ -136,7 +136,7 @@ def client_ticks(axis, names, size: float | None = None) -> None:
     turned = {}
     if names_height(names):
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    elif 0.7 * size * max(map(len, names), default=0) > (slot := _slot(axis.axes, len(names))):
+    elif len(names) and 0.7 * size * max(map(len, names)) > (slot := _slot(axis.axes, len(names))):
         turned, size = {"rotation": 90}, min(size, 0.9 * slot)
     axis.set_ticks(range(len(names)), names, fontsize=size, **turned)
 
