@@ -169,8 +169,8 @@ def ranks_by_round(groups: list[Configuration]) -> Plot | None:
                 f"largest client.{note}", figure)
 
 
-def _relation(axes, x, y, x_label: str, clients: int) -> None:
-    """A scatter with Spearman's rho and its 95% interval above it, and the number of clients where that is another one."""
+def _relation(axes, x, y, x_label: str) -> None:
+    """A scatter with Spearman's rho, its 95% interval and the number n of clients above it."""
     size = 22 if len(x) <= 100 else 7
     axes.scatter(x, y, s=size, color=GREEN, alpha=0.85 if len(x) <= 100 else 0.4, linewidths=0)
     rho, low, high, n = statistics.spearman(x, y)
@@ -178,7 +178,7 @@ def _relation(axes, x, y, x_label: str, clients: int) -> None:
         told = "too few distinct values"
     else:
         told = f"ρ = {rho:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
-    axes.set_title((told if n == clients else f"{told}, {n} clients").replace("-", "−"), fontsize=8.5)
+    axes.set_title(f"{told}, n = {n}".replace("-", "−"), fontsize=8.5)
     axes.set_xlabel(x_label)
     positive = x[~np.isnan(x)]
     if x_label.startswith("training") and positive.size and positive.min() > 0 and positive.max() > 20 * positive.min():
@@ -218,11 +218,11 @@ def relations(name: str, caption: str, effects: list[tuple[str, np.ndarray]],
     figure = canvas(0.7 + 1.95 * rows, width=(6.4 if columns < 4 else 2.0 * columns) if columns > 1 else 3.7)
     grid = figure.subplots(rows, columns, sharey="row" if len(causes) > 1 else False, squeeze=False)
     pairs = [(effect, cause) for effect in effects for cause in causes]
-    clients = max(statistics.spearman(x, y)[-1] for (_, y), (_, x) in pairs)
     for i, (axes, ((effect, y), (cause, x))) in enumerate(zip(grid.ravel(), pairs)):
-        _relation(axes, x, y, cause, clients)
+        _relation(axes, x, y, cause)
         if i % len(causes) == 0:
             axes.set_ylabel(effect)
+    clients = max(statistics.spearman(x, y)[-1] for (_, y), (_, x) in pairs)
     caption += f" {clients} clients. Above: Spearman's ρ{' with its 95% interval' if clients >= statistics.FEWEST else ''}."
     if same_causes or same_effects:
         caption += f" Not drawn, being the same for every client: {', '.join(same_effects + same_causes)}."

@@ -257,7 +257,7 @@ def test_figures_say_what_they_show_without_their_captions(tmp_path):
     assert titles == [f"{name}\n{target}" for target in ("query", "value")
                       for name in ("entropy rank, total", rank_study.RATIO, rank_study.OVERLAP)]
     axes = rank_study_figures.entropy_rank_relations(subject).figure.axes
-    assert {panel.get_title("left").split(", ")[-1] for panel in axes} == {"4 clients"}
+    assert {panel.get_title("left").split(", ")[-1] for panel in axes} == {"n = 4"}
     assert "final training loss, nats" in [panel.get_xlabel() for panel in axes]
 
 
