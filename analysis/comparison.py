@@ -301,8 +301,7 @@ def _partition(run: Run) -> str:
 
 def _costs(run: Run) -> dict[str, float]:
     """What a client computed and sent in a round that it took part in, and parameters; what is not recorded lacks."""
-    data, costs = run.data, {}
-    took = data["took_part"].transpose("round", "client").values > 0
+    data, took, costs = run.data, run.took_part, {}
     for name in ("gradient_evaluations", "bytes_up", "bytes_down"):
         if name in data and took.any():
             costs[name] = float(data[name].transpose("round", "client").values[took].mean())

@@ -47,7 +47,7 @@ def classes_by_client(run: Run) -> Plot | None:
     image = below.imshow(shares[order].T, aspect="auto", cmap="Blues", vmin=0, vmax=max(shares.max(), 1e-9),
                          interpolation="nearest")
     below.set_yticks(range(rows), names, fontsize=6 if rows > 12 else 8)
-    client_ticks(below.xaxis, clients, 8 if len(order) <= 20 else 6)
+    client_ticks(below.xaxis, clients)
     below.tick_params(length=0)
     below.grid(visible=False)
     below.set_xlabel("client")

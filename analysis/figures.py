@@ -241,7 +241,7 @@ def _bars(run: Run) -> Plot:
         axes.set_xticks([])
     else:
         client_ticks(axes.xaxis, names)
-        axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
+        axes.tick_params(axis="x", length=0)
         axes.set_xlabel("client")
     axes.set_xlim(-0.7, len(x) - 0.3)
     if run.readings():
@@ -308,7 +308,7 @@ def _client_points(groups: list[Configuration]) -> Plot:
                 axes.plot(x + shift[i], adapted[chosen][order], **mark, markerfacecolor="white", zorder=1.9)
                 beside[ADAPTED] = Line2D([], [], **mark | {"color": "black", "marker": "o"}, markerfacecolor="white")
         client_ticks(axes.xaxis, first.short_names[chosen[order]])
-        axes.tick_params(axis="x", labelsize=8 if len(x) <= 20 else 6, length=0)
+        axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.7, len(x) - 0.3)
         axes.set_xlabel("client")
         caption = "Clients in the order of the first configuration."

@@ -101,10 +101,14 @@ class Run:
         return ~held_out if not held_out.all() else np.ones_like(held_out)
 
     @property
+    def took_part(self) -> np.ndarray:
+        """Who was in which round's cohort, [round, client]."""
+        return self.data["took_part"].transpose("round", "client").values > 0
+
+    @property
     def undrawn(self) -> np.ndarray:
         """Clients that might have trained but were in no round's cohort, [client]."""
-        took_part = self.data["took_part"].transpose("round", "client").values > 0
-        return self.trained & ~self.data["held_out"].values & ~took_part.any(axis=0) & (self.rounds_done > 0)
+        return ~self.data["held_out"].values & ~self.took_part.any(axis=0) & (self.rounds_done > 0)
 
     @property
     def permuted(self) -> np.ndarray:

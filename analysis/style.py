@@ -13,7 +13,6 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -130,10 +129,9 @@ def names_height(names) -> float:
     return 0.05 * longest if longest > _LEVEL_NAME else 0.0
 
 
-def client_ticks(axis, names, size: float | None = None) -> None:
+def client_ticks(axis, names) -> None:
     """Names of clients at 0, 1, ... of an x-axis, level where they are numbers that have room, else upright or slanted."""
-    size = FontProperties(size=size or matplotlib.rcParams["xtick.labelsize"]).get_size_in_points()
-    turned = {}
+    size, turned = 8 if len(names) <= 20 else 6, {}
     if names_height(names):
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     elif len(names) and 0.7 * size * max(map(len, names)) > (slot := _slot(axis.axes, len(names))):
