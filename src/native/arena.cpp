@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <new>
 
+#include "core/memory.h"
+
 namespace pf2lora::native {
 
 void Arena::Unmap::operator()(std::byte* chunk) const {
@@ -70,6 +72,7 @@ void Arena::add_chunk(size_t at_least) {
   const size_t bytes = (std::max(at_least, next_chunk_) + kLargePage - 1) / kLargePage * kLargePage;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
+  prefer_large_pages(memory, bytes);
   chunks_.emplace_back(static_cast<std::byte*>(memory), Unmap{bytes});
   reserved_ += bytes;
   next_chunk_ = std::max(next_chunk_, reserved_ / 2);
