@@ -12,7 +12,7 @@ from pathlib import Path
 
 try:
     from prepare_describe import describe
-    from prepare_file import FORMAT_VERSION, format_version, label_notes, label_warnings, numbered, write_dataset
+    from prepare_file import FORMAT_VERSION, format_version, label_warnings, numbered, text_notes, write_dataset
     from prepare_hub import read_hub
     from prepare_known import KNOWN, read_known
     from prepare_options import (
@@ -156,7 +156,7 @@ def prepare(options: argparse.Namespace) -> None:
         print(f"prepare.py: {note}")
     report_refused(source.refused + refused, options.strict)
     check_rows(rows, named_files(options), task)
-    for note in [*label_notes(list(dict.fromkeys(rows))), *tokens.notes]:
+    for note in [*text_notes(list(dict.fromkeys(rows))), *tokens.notes]:
         print(f"prepare.py: {note}")
     for warning in label_warnings(rows) if task == CLASSIFICATION else []:
         print(f"prepare.py: warning: {warning}", file=sys.stderr)

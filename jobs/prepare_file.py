@@ -122,13 +122,9 @@ def listed(names: list[str]) -> str:
     return ", ".join([*names[:NAMES_SHOWN], *(["..."] if len(names) > NAMES_SHOWN else [])])
 
 
-def label_notes(rows: list[Row]) -> list[str]:
-    """What a reader of the file should know about its labels and texts."""
+def text_notes(rows: list[Row]) -> list[str]:
+    """What a reader of the file should know about its texts."""
     notes = []
-    trained = {str(row.label) for row in rows if row.split == TRAIN}
-    unseen = numbered(r.label for r in rows if r.split != TRAIN and str(r.label) not in trained).names
-    if unseen:
-        notes.append(f"labels without a training example: {len(unseen)} ({listed(unseen)})")
     texts = {(row.text, row.text2) for row in rows if row.split == TRAIN}
     repeated = sum((row.text, row.text2) in texts for row in rows if row.split == TEST)
     if repeated:
@@ -137,8 +133,16 @@ def label_notes(rows: list[Row]) -> list[str]:
 
 
 def label_warnings(rows: list[Row]) -> list[str]:
-    """What is probably wrong with the labels: classes of one row, and texts that carry several labels."""
+    """What is probably wrong with the labels: classes that no training row or one row has, texts that carry several."""
     warnings = []
+    trained = {str(row.label) for row in rows if row.split == TRAIN}
+    foreign = [row for row in rows if str(row.label) not in trained]
+    unseen = numbered(row.label for row in foreign).names
+    if unseen:
+        warnings.append(
+            f"labels without a training example: {len(unseen)} ({listed(unseen)}); no model can learn them, "
+            f"and of the other rows {len(foreign)} have them"
+        )
     count = Counter(str(row.label) for row in rows)
     single = [f"'{row.label}' at {row.where}:{row.line}" for row in rows if count[str(row.label)] == 1]
     if single:

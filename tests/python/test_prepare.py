@@ -295,12 +295,12 @@ def test_strict_makes_refused_rows_an_error(tmp_path: Path, words: Path) -> None
     assert not out.exists()
 
 
-def test_label_of_the_test_file_alone_is_reported(tmp_path: Path, words: Path) -> None:
+def test_labels_of_the_test_file_alone_are_warned_of(tmp_path: Path, words: Path) -> None:
     train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
-    test = write(tmp_path / "v.tsv", "text\tlabel\nb\tz\n")
+    test = write(tmp_path / "v.tsv", "text\tlabel\nb\tz\na\tz\na\tx\n")
     done = made("tsv", "--train", train, "--test", test, "--model", words, "--output", tmp_path / "o.h5")
-    assert "labels without a training example: 1 (z)" in done.stdout
-    assert "test texts that are also training texts: 1" in done.stdout
+    assert "warning: labels without a training example: 1 (z); no model can learn them, and of" in done.stderr
+    assert "test texts that are also training texts: 3" in done.stdout
 
 
 def test_doubtful_labels_are_counted_with_an_example(tmp_path: Path, words: Path) -> None:
