@@ -15,8 +15,8 @@ from .loader import asked_rounds, load, resume_command, saved_rounds, told_round
 
 # Options that say where and how a run is carried out, not what it computes but for rounding.
 EXECUTION = frozenset(
-    "output resume overwrite max-hours checkpoint-every threads device progress profile dry-run lockstep prefix-cache "
-    "backend config print-config list version help".split()
+    "output resume overwrite max-hours checkpoint-every checkpoint-minutes threads device progress profile dry-run "
+    "lockstep prefix-cache backend config print-config list version help".split()
 )
 AS_THEY_ARE, PERMUTED = "labels as they are", "labels permuted"
 KINDS = ("personal", "common", "adapted")  # of models that are evaluated

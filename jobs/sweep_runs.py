@@ -22,7 +22,7 @@ CHECKPOINTED, NUMERICAL_FAILURE = 85, 4  # exit codes of pf2lora
 DONE, STOPPED, TO_EXTEND, BEGUN, NEW, DIVERGED, OTHER, BUSY = (
     "done", "stopped", "to extend", "begun", "new", "diverged", "other options", "busy")
 # Options that may differ between a run that stands there and the one that is wanted.
-_FREE = frozenset("output max-hours checkpoint-every threads progress prefix-cache".split())
+_FREE = frozenset("output max-hours checkpoint-every checkpoint-minutes threads progress prefix-cache".split())
 _END = re.compile(r"sweep: exit (-?\d+)")
 
 

@@ -359,7 +359,9 @@ void print_summary(std::ostream& out, const RunSummary& summary) {
   } else {
     out << summary.rounds << (summary.rounds == 1 ? " round done" : " rounds done");
   }
-  out << ", " << format_duration(summary.seconds) << '\n';
+  out << ", " << format_duration(summary.seconds);
+  if (summary.peak_bytes > 0) out << ", at most " << format_bytes(summary.peak_bytes) << " of memory a rank";
+  out << '\n';
   print_accuracy(out, summary);
   print_loss(out, summary);
   print_matrix(out, summary.matrix);

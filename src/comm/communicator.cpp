@@ -96,8 +96,8 @@ void Communicator::together(const std::function<void()>& work) const {
                     text.substr(1) + (everywhere ? "" : " (rank " + std::to_string(first) + ")"));
 }
 
-bool Communicator::agree(bool stop) const {
-  return all_reduce_max(stop) != 0;
+bool Communicator::agree(bool here) const {
+  return all_reduce_max(here) != 0;
 }
 
 void Communicator::all_reduce(ExactSum& sum) const {

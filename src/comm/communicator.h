@@ -69,8 +69,8 @@ class Communicator {
   // of them. Where the system does not let them, each has its own. `fill` fails as work of together does.
   std::shared_ptr<const std::byte> filled_on_node(size_t bytes, const FillMemory& fill) const;
 
-  // All ranks. True everywhere if `stop` is true anywhere.
-  bool agree(bool stop) const;
+  // All ranks. True everywhere if `here` is true anywhere.
+  bool agree(bool here) const;
 
   // All ranks. The sum over the ranks on every rank, in place; all ranks hold sums of one size. Throws
   // AgreedError (numerical_failure) if the terms of all ranks are more than an ExactSum holds.

@@ -6,14 +6,15 @@
 
 namespace pf2lora {
 
-// Seconds since it was made.
+// Seconds since it was made or restarted.
 class Stopwatch {
  public:
+  void restart() { start_ = Clock::now(); }
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
  private:
   using Clock = std::chrono::steady_clock;
-  const Clock::time_point start_ = Clock::now();
+  Clock::time_point start_ = Clock::now();
 };
 
 // ISO 8601 in UTC to the second: 2025-03-01T09:30:00Z.

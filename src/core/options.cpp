@@ -77,7 +77,11 @@ void Options::visit(OptionVisitor& v) {
   v.option("overwrite", overwrite, "replace an output directory that exists");
   v.option("max-hours", max_hours, "checkpoint and exit 85 before this many hours have passed; 0: no limit",
            at_least(0));
-  v.option("checkpoint-every", checkpoint_every, "rounds between checkpoints; 0: only when stopped",
+  v.option("checkpoint-every", checkpoint_every, "rounds between checkpoints; 0: for the time alone",
+           at_least(0));
+  v.option("checkpoint-minutes", checkpoint_minutes,
+           "a round that ends so long after the last checkpoint saves one too; 0: for rounds alone, and "
+           "with both 0 only when stopped",
            at_least(0));
   v.option("threads", threads, "threads of a rank, which share out the work of a client's step",
            between(1, 1024));

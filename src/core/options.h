@@ -108,6 +108,7 @@ struct Options : OptionSet {
   bool overwrite = false;
   double max_hours = 0;
   int64_t checkpoint_every = 5;
+  double checkpoint_minutes = 5;
   int64_t threads = 1;
   std::string device = "cpu";
   std::string progress = "auto";

@@ -111,7 +111,7 @@ OutputDirectory::OutputDirectory(const std::string& path, OutputMode mode) : pat
     if (!fs::exists(options(), ignored))
       throw OptionError("--resume: '" + path_ + "' is not the directory of a run; name that with --output");
     throw OptionError("--resume: the run in '" + path_ +
-                      "' has saved no checkpoint yet (--checkpoint-every rounds apart); start it again with "
+                      "' has saved no checkpoint yet (--checkpoint-every, --checkpoint-minutes); start it again with "
                       "--overwrite");
   }
   // A look at the lock, so that a run that cannot start says so before its inputs are read.

@@ -140,6 +140,7 @@ struct RunSummary {
   int64_t evaluated_round = 0;
   int64_t local_steps = 0;                // of a client in a round
   double seconds = 0;                     // of this call
+  int64_t peak_bytes = 0;                 // most memory of a rank in this call; 0: not known
   int64_t held_out_clients = 0;           // the last ones of what is by client
   std::string right = "accuracy";         // what shares of right answers are called
   std::string unit = "an example";        // of which each is right or wrong, and has a loss

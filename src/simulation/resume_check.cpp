@@ -42,8 +42,8 @@ Texts checkpoint_texts(const std::string& config, const Texts& input_digests) {
 
 void check_resumed(const Texts& saved, const Texts& now, const Options& options, bool rounds_matter) {
   std::set<std::string> free = {
-      "output",   "resume",       "overwrite", "dry-run", "max-hours", "checkpoint-every", "threads",
-      "progress", "prefix-cache", "model",     "data",    "profile",   "start-adapter"};
+      "output",  "resume",   "overwrite",    "dry-run", "max-hours", "checkpoint-every", "checkpoint-minutes",
+      "threads", "progress", "prefix-cache", "model",   "data",      "profile",          "start-adapter"};
   const bool rates_depend_on_rounds = options.schedule != "constant" || options.warmup > 0;
   if (!rates_depend_on_rounds && !rounds_matter) free.insert("rounds");
   const auto before = parse_lines(find_text(saved, kConfig));

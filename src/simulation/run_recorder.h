@@ -47,8 +47,8 @@ class RunRecorder {
   void join(const RunHistory& history);
   // Joins results.h5 of a complete run and removes its segments.
   void finish(const RunHistory& history);
-  // `seconds`: of this call.
-  RunSummary summary(double seconds) const;
+  // But for what this call took, seconds and memory.
+  RunSummary summary() const;
 
  private:
   // A summary of the last evaluation alone.

@@ -40,14 +40,13 @@ RunSummary RunRecorder::scores() const {
   return summary;
 }
 
-RunSummary RunRecorder::summary(double seconds) const {
+RunSummary RunRecorder::summary() const {
   RunSummary summary = scores();
   summary.algorithm = facts_.options.algorithm;
   summary.rounds = facts_.options.rounds;
   summary.rounds_done = last_round_;
   summary.evaluated_round = evaluated_round_;
   summary.local_steps = facts_.options.local_steps;
-  summary.seconds = seconds;
 
   const int64_t training = facts_.options.clients - facts_.options.held_out_clients;
   const SpectraShape& shape = facts_.spectra;

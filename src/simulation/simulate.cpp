@@ -9,6 +9,7 @@
 #include "algorithm/registry.h"
 #include "algorithm/row_optimizer.h"
 #include "core/clock.h"
+#include "core/memory.h"
 #include "core/profile.h"
 #include "core/stop_signal.h"
 #include "core/text.h"
@@ -69,6 +70,7 @@ class Simulation {
       record_models(0);
       save("done");
     }
+    Stopwatch since_save;
     for (int64_t round = state_->round + 1; round <= options_.rounds; ++round) {
       const Stopwatch round_watch;
       std::vector<Group> groups = make_groups(draw_round_cohort(round), options_.lockstep, work_);
@@ -92,10 +94,10 @@ class Simulation {
       const bool stop =
           comm_.agree(!last && (stop_requested() || clock.next_round_would_pass(since_start_.seconds())));
       const std::string ending = last ? "done" : stop ? reason_to_stop(clock) : "";
-      if (schedule_.saves(round) || !ending.empty()) {
-        const Stopwatch save_watch;
+      if (comm_.agree(!ending.empty() || schedule_.saves(round, since_save.seconds()))) {
+        since_save.restart();
         save(ending);
-        clock.saving_took(save_watch.seconds());
+        clock.saving_took(since_save.seconds());
       }
       phases_.passed(Phase::write);
       if (stop) {
@@ -396,6 +398,7 @@ std::string Simulation::reason_to_stop(const TimeLimit& clock) const {
 
 void Simulation::end_run(bool done) {
   const auto last_phases = comm_.gather(phases_.take());
+  const int64_t peak_bytes = comm_.all_reduce_max(peak_memory());
   comm_.together([&] {
     if (!recorder_) return;
     recorder_->add_phases(last_phases);
@@ -403,7 +406,10 @@ void Simulation::end_run(bool done) {
       recorder_->finish(history_);
     else
       recorder_->join(history_);  // what there is so far, for reading
-    observer_.end(recorder_->summary(since_start_.seconds()));
+    RunSummary summary = recorder_->summary();
+    summary.seconds = since_start_.seconds();
+    summary.peak_bytes = peak_bytes;
+    observer_.end(summary);
   });
   save_profile();
 }

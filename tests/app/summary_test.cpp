@@ -48,6 +48,7 @@ RunSummary measured_run() {
   summary.algorithm = "pf2lora";
   summary.rounds = summary.rounds_done = summary.evaluated_round = 12;
   summary.seconds = 245;
+  summary.peak_bytes = int64_t{321} << 20;
   summary.majority_accuracy = {0.4, 0.5, 0.6, 0.7};
   summary.common_accuracy = {0.6, 0.7, 0.8, 0.9};
   summary.personal_accuracy = {0.8, 0.8, 0.7, 0.9};
@@ -64,8 +65,9 @@ TEST(PrintSummary, GivesTheSpreadOverClientsBesideTheMajorityClass) {
   // Differences 0.2, 0.1, -0.1, 0: mean 0.05, variance (0.0225 + 0.0025 + 0.0225 + 0.0025) / 4 = 0.0125.
   EXPECT_EQ(cells(text, "gain of personal over common"),
             (Cells{"5.0", "11.2", "-10.0", "20.0", "-10.0", "20.0"}));
-  EXPECT_THAT(text, AllOf(HasSubstr("pf2lora: 12 rounds done, 4 min 05 s"), HasSubstr("after round 12"),
-                          HasSubstr("personal below common: 1 of 4 clients")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("pf2lora: 12 rounds done, 4 min 05 s, at most 321.0 MiB of memory a rank\n"),
+                    HasSubstr("after round 12"), HasSubstr("personal below common: 1 of 4 clients")));
 }
 
 TEST(PrintSummary, NamesWhatIsRightAndTheLossOfItsUnit) {

@@ -468,7 +468,8 @@ def test_labels_say_what_differs_within_a_method(tmp_path):
 
 
 def test_seeds_that_were_carried_out_in_other_ways_are_one_configuration(tmp_path):
-    how = {"output": ("a", "b"), "max-hours": (0.0, 2.0), "checkpoint-every": (5, 1), "threads": (1, 4),
+    how = {"output": ("a", "b"), "max-hours": (0.0, 2.0), "checkpoint-every": (5, 1),
+           "checkpoint-minutes": (5.0, 0.0), "threads": (1, 4),
            "device": ("cpu", "cuda"), "progress": ("auto", "off"), "profile": ("", "/tmp/trace.json"),
            "backend": ("auto", "native"), "prefix-cache": (2048, 0), "lockstep": (2, 4)}
     paths = [text_run(tmp_path / str(seed) / "results.h5", seed=seed, clients=3,

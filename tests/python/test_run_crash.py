@@ -38,13 +38,15 @@ def readable(directory) -> None:
             file.visititems(lambda _, item: item[...] if isinstance(item, h5py.Dataset) else None)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturbed_one(seed, tmp_path):
+@pytest.mark.parametrize(("seed", "saves"), [
+    pytest.param(1, {}, id="saves by rounds"),
+    pytest.param(2, {"checkpoint-every": 0, "checkpoint-minutes": 0.002}, id="saves by time")])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturbed_one(seed, saves, tmp_path):
     random.seed(seed)
     began = time.monotonic()
     expected = bits(tmp_path / "undisturbed", LONG)
     whole = time.monotonic() - began
-    options = {**LONG, "output": tmp_path / "run", "progress": "lines"}
+    options = {**LONG, **saves, "output": tmp_path / "run", "progress": "lines"}
     killed = 0
     for ranks in random.sample([0, 1, 2], 3):
         options["resume"] = (tmp_path / "run" / "checkpoint.h5").is_file()
@@ -56,6 +58,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturb
     assert killed >= 2, "the run is too short to be killed"
     options = {name: value for name, value in options.items() if name not in ("overwrite", "resume")}
     saved = (tmp_path / "run" / "checkpoint.h5").is_file()
+    assert saved or not saves, "no checkpoint for the time"
     run({**options, "resume" if saved else "overwrite": True}, 2)
     assert_same(digests(tmp_path / "run"), expected)
     found = segments(tmp_path / "run")

@@ -29,7 +29,7 @@ TEST(Schedule, MultiplesOfTheIntervalAndTheLastRound) {
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.evaluates(r); }, 7), (Rounds{3, 6, 7}));
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.measures(r); }, 7), (Rounds{2, 4, 6, 7}));
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.answers(r); }, 7), (Rounds{4, 7}));
-  EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.saves(r); }, 7), (Rounds{5}));
+  EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.saves(r, 0); }, 7), (Rounds{5}));
 }
 
 TEST(Schedule, ZeroMeansTheLastRoundAlone) {
@@ -40,7 +40,18 @@ TEST(Schedule, ZeroMeansTheLastRoundAlone) {
   using Rounds = std::vector<int64_t>;
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.evaluates(r); }, 4), (Rounds{4}));
   EXPECT_EQ(rounds_where([&](int64_t r) { return schedule.measures(r); }, 4), (Rounds{4}));
-  EXPECT_TRUE(rounds_where([&](int64_t r) { return schedule.saves(r); }, 4).empty());
+  EXPECT_TRUE(rounds_where([&](int64_t r) { return schedule.saves(r, 0); }, 4).empty());
+}
+
+TEST(Schedule, SavesForTheTimeWhateverTheRound) {
+  Options options;
+  options.checkpoint_every = 0;
+  options.checkpoint_minutes = 0.5;
+  const Schedule schedule(options);
+  EXPECT_FALSE(schedule.saves(1, 29.9));
+  EXPECT_TRUE(schedule.saves(1, 30));
+  options.checkpoint_minutes = 0;
+  EXPECT_FALSE(Schedule(options).saves(1, 1e9));
 }
 
 }  // namespace
