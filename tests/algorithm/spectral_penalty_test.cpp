@@ -145,7 +145,7 @@ TEST(SpectralPenalty, AndGradientStepsFindTheFirmThreshold) {
       double expected = w <= lambda ? 0 : std::min(w, (w - lambda) / (1 - lambda / free));
       if (w > free) expected = w;
       Tensor down = torch::full({1, 1}, 0.3, torch::kFloat64), up = torch::zeros({1, 1}, torch::kFloat64);
-      for (int step = 0; step < 9000; ++step) {
+      for (int step = 0; step < 6000; ++step) {
         const double c = down.item<double>(), d = up.item<double>();
         const double slope = kScale * (kScale * c * d - w);
         down.sub_(rate * slope * d);

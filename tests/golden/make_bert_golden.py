@@ -233,7 +233,7 @@ def make_small(path: Path, made_by: str, activation: str, with_head: bool) -> No
 
 
 def glosses(model: Path, wordnet: Path, count: int, random) -> Examples:
-    """Definitions of nouns drawn at random, the longest fifty and the shortest fifty of a thousand among them."""
+    """Definitions of nouns drawn at random, the longest and the shortest of a thousand among them, a quarter each."""
     sys.path.insert(0, str(ROOT / "jobs"))
     from prepare_wordnet import read_wordnet
     from tokenizers import Tokenizer
@@ -246,15 +246,16 @@ def glosses(model: Path, wordnet: Path, count: int, random) -> Examples:
     some = [rows[i] for i in torch.randperm(len(rows), generator=random)[:1000].tolist()]
     encoded = [tokenizer.encode(row.text).ids for row in some]
     by_length = sorted(range(len(some)), key=lambda i: len(encoded[i]))
-    chosen = by_length[:50] + by_length[-50:]
-    chosen += [by_length[i] for i in torch.linspace(50, 949, count - 100).long().tolist()]
+    end = count // 4
+    chosen = by_length[:end] + by_length[-end:]
+    chosen += [by_length[i] for i in torch.linspace(end, len(some) - end - 1, count - 2 * end).long().tolist()]
     chosen = [chosen[i] for i in torch.randperm(count, generator=random).tolist()]
     return Examples([encoded[i] for i in chosen], [names.index(some[i].label) for i in chosen])
 
 
 def make_minilm(path: Path, made_by: str, model: Path, wordnet: Path) -> None:
     random = torch.Generator().manual_seed(5)
-    examples = glosses(model, wordnet, 200, random)
+    examples = glosses(model, wordnet, 100, random)
     classes = 24
 
     def encoder():

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from golden_files import make_stale, new_file, recipe
 
-PROMPTS, POSITIONS, VOCABULARY, CLIENTS, RANK, ALPHA = 40, 48, 120, 3, 3, 6
+PROMPTS, POSITIONS, VOCABULARY, CLIENTS, RANK, ALPHA = 24, 48, 120, 3, 3, 6
 RULES = {  # most_tokens, beams, no_repeat_ngram, length_penalty
     "greedy": (20, 1, 0, 1.0),
     "beams_4": (20, 4, 0, 1.0),

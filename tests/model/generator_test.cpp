@@ -102,7 +102,7 @@ struct Decoder {
 
 class GoldenGeneration : public testing::TestWithParam<std::string> {};
 
-// 40 prompts of 1 to 47 tokens, of which up to 48 positions leave room, with the adapters of three clients;
+// 24 prompts of 1 to 47 tokens, of which up to 48 positions leave room, with the adapters of three clients;
 // fewer of them where a rule is a variation.
 TEST_P(GoldenGeneration, IsThatOfTransformersAlone) {
   const Decoder decoder(GetParam());
@@ -147,7 +147,7 @@ TEST_P(GoldenGeneration, WithEveryKindOfAdapterIsThatOfTheReference) {
   const Generator generator(decoder.weights, decoder.sites);
   const Texts all = decoder.texts("");
   const Batch prompts =
-      batch_of_texts({{all.begin() + 2, all.begin() + 9}, {all.begin() + 20, all.begin() + 31}});
+      batch_of_texts({{all.begin() + 2, all.begin() + 9}, {all.begin() + 12, all.begin() + 23}});
   RandomTensors random(3);
   AdapterSet adapters = decoder.pairs({2, 0});
   for (const Site& site : decoder.sites)

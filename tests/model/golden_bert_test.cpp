@@ -11,7 +11,7 @@ namespace {
 
 class PretrainedMiniLm : public testing::TestWithParam<std::string> {};
 
-// 200 definitions of 4 to 58 tokens; transformers in batches of 16 with padding, here 20 packed, and 4
+// 100 definitions of 4 to 58 tokens; transformers in batches of 16 with padding, here 20 packed, and 4
 // clients with 5 each in one group.
 TEST_P(PretrainedMiniLm, InFloatAgreesWithTransformersAndPeft) {
   const Golden golden("minilm");

@@ -100,7 +100,7 @@ def test_a_run_that_has_not_ended_says_so_at_the_top(tmp_path, undrawn):
         f"running still, go on with: pf2lora --config {path.parent / 'options.ini'} --resume")
 
 
-def test_clients_that_no_round_drew_are_told(tmp_path):
+def test_clients_that_no_round_drew_are_told(tmp_path, undrawn):
     path = matrix_run(tmp_path / "run" / "results.h5", rounds=12)
     (run,) = runs.read([path])
     assert not run.undrawn.any() and runs.told_undrawn([0, 0]) == ""
@@ -287,9 +287,9 @@ def test_many_clients_are_aggregated_without_mixing_readers(tmp_path):
     assert axes.patches[-1].get_extents().transformed(axes.transData.inverted()).x0 == pytest.approx(26.5)
 
 
-def test_report_of_the_matrix_problem(tmp_path):
+def test_report_of_the_matrix_problem(tmp_path, laid_out):
     page = report.write_report([matrix_run(tmp_path / "m" / "results.h5")])
-    html = check_page(page, {"error_by_round", "time_by_phase", "singular_spectra", "rank_by_client"})
+    html = named_figures(page, {"error_by_round", "time_by_phase", "singular_spectra", "rank_by_client"})
     assert row(html, "relative error") == ["1.05e−7", "1e−8", "2e−7", "2 of 2"]
     assert row(html, "numerical rank (1e-2)")[2] == "4.00 [3.00, 5.00]"
     seeds = [matrix_run(tmp_path / str(s) / "results.h5", seed=s, errors=(1e-8, e)) for s, e in ((1, 1e-8), (2, 0.25))]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import made_once
 from program import PROGRAM, ROOT, assert_same, bits, children, contents, digests, environment, needs_program
 
 sys.path.insert(0, str(ROOT / "jobs"))
@@ -240,11 +241,11 @@ method = [{name = "wild", learning-rate = 1e9}, {name = "calm"}]
 LONG_GRID = """
 [options]
 config = "jobs/experiments/synthetic.ini"
-rounds = 240
+rounds = 160
 clients = 4
-checkpoint-every = 12
-evaluate-every = 120
-spectra-every = 120
+checkpoint-every = 8
+evaluate-every = 80
+spectra-every = 80
 [grid]
 seed = [1, 2, 3]
 """
@@ -253,8 +254,8 @@ seed = [1, 2, 3]
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Digests of the runs of LONG_GRID, by seed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(write(folder, LONG_GRID), folder / "out", "--slots", "2")
+    folder = made_once(tmp_path_factory, "undisturbed",
+                       lambda folder: run(write(folder, LONG_GRID), folder / "out", "--slots", "2"))
     return {seed: digests(folder / "out" / f"seed{seed}") for seed in (1, 2, 3)}
 
 
