@@ -28,14 +28,15 @@ TEXT_FIGURES = {"accuracy_by_round", "accuracy_by_client", "time_by_phase", "ran
 
 
 def named_figures(page, names):
-    """The page names just these figures; returns its text."""
+    """The page names just these figures, and needs nothing outside it; returns its text."""
     html = page.read_text(encoding="utf-8")
     assert set(re.findall(r'<figure id="([^"]+)"', html)) == names
+    assert not re.search(r"<script|<link|@import|url\(", html) and not re.search(r'(href|src)="(?!data:|rank_study.html")', html)
     return html
 
 
 def check_page(page, names):
-    """The page names just these figures, all drawn and none outside it; returns its text."""
+    """As named_figures, and all of them are drawn."""
     html = named_figures(page, names)
     sources = re.findall(r'<img src="([^"]+)"', html)
     assert len(sources) == len(names)
@@ -46,7 +47,6 @@ def check_page(page, names):
             assert content.startswith(b"\x89PNG")
         else:
             assert len(ElementTree.fromstring(content).findall(".//{http://www.w3.org/2000/svg}path")) > 20
-    assert not re.search(r"<script|<link|@import|url\(", html) and not re.search(r'(href|src)="(?!data:|rank_study.html")', html)
     files = {path.name for path in (page.parent / "figures").iterdir()}
     assert files == {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")}
     for name in names:

@@ -299,7 +299,8 @@ def test_labels_of_the_test_file_alone_are_warned_of(tmp_path: Path, words: Path
     train = write(tmp_path / "t.tsv", "text\tlabel\na\tx\nb\ty\n")
     test = write(tmp_path / "v.tsv", "text\tlabel\nb\tz\na\tz\na\tx\n")
     done = made("tsv", "--train", train, "--test", test, "--model", words, "--output", tmp_path / "o.h5")
-    assert "warning: labels without a training example: 1 (z); no model can learn them, and of" in done.stderr
+    wanted = "labels without a training example: 1 (z); no model can learn them, and of the other rows 2 have them"
+    assert f"prepare.py: warning: {wanted}\n" in done.stderr
     assert "test texts that are also training texts: 3" in done.stdout
 
 
