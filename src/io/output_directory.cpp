@@ -110,9 +110,10 @@ OutputDirectory::OutputDirectory(const std::string& path, OutputMode mode) : pat
   if (mode_ == OutputMode::resume && !fs::exists(checkpoint(), ignored)) {
     if (!fs::exists(options(), ignored))
       throw OptionError("--resume: '" + path_ + "' is not the directory of a run; name that with --output");
-    throw OptionError("--resume: the run in '" + path_ +
-                      "' has saved no checkpoint yet (--checkpoint-every, --checkpoint-minutes); start it again with "
-                      "--overwrite");
+    throw OptionError(
+        "--resume: the run in '" + path_ +
+        "' has saved no checkpoint yet (--checkpoint-every, --checkpoint-minutes); start it again with "
+        "--overwrite");
   }
   // A look at the lock, so that a run that cannot start says so before its inputs are read.
   const int lock = ::open(lock_path().c_str(), O_RDWR | O_CLOEXEC);
