@@ -132,8 +132,8 @@ def test_every_native_method_gives_the_same_bits_in_any_lockstep(lockstep, metho
 def test_every_method_goes_on_where_it_was_stopped_at_other_numbers_of_ranks(method, tmp_path):
     options, whole, _ = method
     output = tmp_path / "run"
-    run({**options, "output": output, "progress": "off", "max-hours": 1e-6}, 1, code=85)  # after a round
-    run({"resume": True, "output": output, "max-hours": 0}, 2)
+    run({**options, "output": output, "progress": "off", "max-hours": 1e-6}, 2, code=85)  # after a round
+    run({"resume": True, "output": output, "max-hours": 0}, 4)
     assert segments(output)["last_round"] == [1, 3]
     assert_same(digests(output), whole)
     for name in ("results.h5", "adapters.h5"):
